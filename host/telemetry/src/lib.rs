@@ -1,0 +1,32 @@
+//! What Aegis tells about itself: the one table of metric names ([`METRICS`]), instruments to feed
+//! them, their Prometheus text, and the log. It knows no other room of the house: models, versions
+//! and routes reach it as plain words and numbers.
+//!
+//! Start with [`Telemetry`]; a route's handle comes from [`HttpMetrics::endpoint`], a served
+//! version's from [`InferenceMetrics::version`], a graph's from [`InferenceMetrics::graph`]. Handles
+//! are made once, outside the request path, and recording through them looks nothing up.
+//!
+//! What is here for good: series of counters and histograms live as long as the process, as
+//! OpenTelemetry's cumulative streams cannot forget one (a metric has room for
+//! [`SERIES_PER_METRIC`], and what comes after is counted under `otel_metric_overflow="true"`).
+//! Gauges go away with the handle that fed them.
+
+mod gauge;
+mod http;
+mod inference;
+mod label;
+mod log;
+mod markdown;
+mod outcome;
+mod safety;
+mod table;
+mod telemetry;
+
+pub use gauge::GaugeHandle;
+pub use http::{EndpointMetrics, HttpMetrics, InFlightGuard, UNMATCHED_ENDPOINT};
+pub use inference::{GraphMetrics, InferenceMetrics, VersionMetrics};
+pub use log::{LogError, LogFormat, check_log_filter, init_logs};
+pub use markdown::metrics_markdown;
+pub use outcome::{CircuitState, Outcome, TrapReason};
+pub use table::{METRICS, MetricKind, MetricSpec, metric};
+pub use telemetry::{PROMETHEUS_CONTENT_TYPE, SERIES_PER_METRIC, Telemetry, TelemetryError};

@@ -1,0 +1,81 @@
+//! `docs/metrics.md`, written from the table. A test compares the committed page with this.
+
+use std::fmt::Write as _;
+
+use crate::outcome::{Outcome, TrapReason};
+use crate::table::{METRICS, MetricKind};
+
+/// The page that documents every metric.
+pub fn metrics_markdown() -> String {
+    let mut page = String::from(HEAD);
+    for spec in METRICS {
+        let labels: Vec<String> = spec
+            .labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {} |",
+            spec.name,
+            spec.kind.as_str(),
+            labels.join(", "),
+            spec.help
+        );
+    }
+    page.push_str(
+        "\n## Buckets\n\nUpper bounds, in the metric's unit; `+Inf` is always there.\n\n",
+    );
+    for spec in METRICS
+        .iter()
+        .filter(|spec| spec.kind == MetricKind::Histogram)
+    {
+        let bounds: Vec<String> = spec.buckets.iter().map(f64::to_string).collect();
+        let _ = writeln!(page, "- `{}`: {}", spec.name, bounds.join(", "));
+    }
+    page.push_str("\n## Label values\n\n");
+    let outcomes: Vec<&str> = Outcome::ALL
+        .iter()
+        .map(|outcome| outcome.as_str())
+        .collect();
+    let reasons: Vec<&str> = TrapReason::ALL
+        .iter()
+        .map(|reason| reason.as_str())
+        .collect();
+    let _ = writeln!(page, "- `outcome`: {}.", outcomes.join(", "));
+    let _ = writeln!(
+        page,
+        "- `reason` of `aegis_handler_traps_total`: {}.",
+        reasons.join(", ")
+    );
+    page.push_str(LABELS);
+    page
+}
+
+const HEAD: &str = "\
+# Metrics
+
+<!-- Written by `UPDATE_DOCS=1 cargo test -p aegis-telemetry --test docs`. Edit host/telemetry/src/table.rs instead. -->
+
+What `GET /metrics` exports. Names, labels and buckets are a contract: rules, dashboards and
+autoscaling depend on them.
+
+| metric | kind | labels | what |
+|---|---|---|---|
+";
+
+const LABELS: &str = "\
+- `reason` of `aegis_safety_flags_total`: the handler's own word, made `[a-z0-9_]{1,32}`; at most 32 a model, then `other`.
+- `endpoint`: a route template (`/v1/models/{name}`), never a path; `unmatched` where no route fits.
+- `method`: an HTTP method in capitals, or `OTHER`.
+- `status`: the status as a number; 499 when the caller went away before the answer.
+
+## How long series live
+
+Series exist at zero from the moment their route or version does, so a rate has a start. Counters
+and histograms then stay until the process ends. A gauge goes when what it measures goes:
+`aegis_model_loaded` is 0 for a version that should serve and does not, and absent for one that was
+deleted or no longer serves. A metric has room for 8192 series; what comes after is counted under
+`otel_metric_overflow=\"true\"`.
+";

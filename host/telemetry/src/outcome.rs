@@ -1,0 +1,109 @@
+//! The words that metrics use for how something ended or stands. Each is a closed list, so a label
+//! can take no other value. Which HTTP status an outcome becomes is the server's affair.
+
+/// Declares an enum of label values with `ALL`, `as_str` and `Display`.
+macro_rules! label_values {
+    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident => $word:literal,)+ }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$inner])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The label value.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+label_values! {
+    /// How a prediction ended (label `outcome` of `aegis_inference_requests_total`).
+    Outcome {
+        /// The handler answered.
+        Ok => "ok",
+        /// The handler, or the shape of the tensors, refused the input.
+        InvalidInput => "invalid_input",
+        /// The handler does not read this content type.
+        UnsupportedMediaType => "unsupported_media_type",
+        /// The body was over its limit.
+        TooLarge => "too_large",
+        /// The version was not loaded, or its handler said it is not ready.
+        NotReady => "not_ready",
+        /// The model's queue was full.
+        Overloaded => "overloaded",
+        /// Refused before it ran for another reason: draining, or an open circuit breaker.
+        Rejected => "rejected",
+        /// The deadline passed, waiting or running.
+        Timeout => "timeout",
+        /// The handler trapped.
+        Trap => "trap",
+        /// The handler went over its memory limit.
+        OutOfMemory => "out_of_memory",
+        /// The handler answered with its own internal failure, or with something unusable.
+        HandlerError => "handler_error",
+        /// The backend failed to run the graph.
+        BackendError => "backend_error",
+        /// The caller went away.
+        Cancelled => "cancelled",
+        /// A fault of the host's own.
+        Internal => "internal",
+    }
+}
+
+impl Outcome {
+    /// Whether the prediction got as far as running, so that its time says something about the
+    /// model. Those turned away at the door, and those their caller left, have no latency.
+    pub const fn ran(self) -> bool {
+        !matches!(
+            self,
+            Self::TooLarge | Self::NotReady | Self::Overloaded | Self::Rejected | Self::Cancelled
+        )
+    }
+}
+
+label_values! {
+    /// What stopped a handler (label `reason` of `aegis_handler_traps_total`).
+    TrapReason {
+        /// `unreachable`: a panic or abort in the guest.
+        Unreachable => "unreachable",
+        /// A load or store outside the guest's memory.
+        MemoryOutOfBounds => "memory_out_of_bounds",
+        /// A call through a table with a bad index, a null entry or the wrong type.
+        BadIndirectCall => "bad_indirect_call",
+        /// Division by zero, overflow, or a float that does not convert.
+        Arithmetic => "arithmetic",
+        /// Too deep a recursion.
+        StackOverflow => "stack_overflow",
+        /// Stopped at its time limit.
+        TimeLimit => "time_limit",
+        /// Stopped at its memory limit.
+        MemoryLimit => "memory_limit",
+        /// The guest called `exit`.
+        Exit => "exit",
+        /// Any other trap.
+        Other => "other",
+    }
+}
+
+/// Where a version's circuit breaker stands, as `aegis_circuit_state` counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CircuitState {
+    /// Traffic flows.
+    #[default]
+    Closed = 0,
+    /// A few requests probe whether the version is well again.
+    HalfOpen = 1,
+    /// Traffic is kept away.
+    Open = 2,
+}
