@@ -1,0 +1,74 @@
+//! The seam between the scheduler and the engines: what a backend is asked, and in which order.
+//!
+//! A [`Backend`] opens a network once; the [`Network`] makes as many [`Session`]s as run side by side. Nothing here
+//! queues, checks names or keeps time: the scheduler and the signature do.
+
+mod discover;
+mod embedded;
+mod onnxruntime;
+mod openvino;
+
+use std::any::Any;
+
+use crate::error::ComputeError;
+use crate::graph::{GraphSpec, Signature};
+use crate::runtime::BackendStatus;
+use crate::tensor::NamedTensor;
+
+pub(crate) use embedded::Embedded;
+pub(crate) use onnxruntime::OnnxRuntime;
+pub(crate) use openvino::OpenVino;
+
+/// An engine that opens networks. Made once a process.
+pub trait Backend: Send + Sync {
+    /// Whether the engine is there, and which. May load the native library the first time: blocking.
+    fn status(&self) -> BackendStatus;
+
+    /// Opens a network. Called once a graph; blocking.
+    ///
+    /// # Errors
+    /// The backend's own words, without the graph's name.
+    fn open(&self, spec: &GraphSpec) -> Result<Box<dyn Network>, String>;
+}
+
+/// One opened network.
+pub trait Network: Send + Sync {
+    /// What it takes and gives.
+    fn signature(&self) -> &Signature;
+
+    /// Makes a session. Called once for each session of a graph, and again to replace one that panicked; blocking.
+    ///
+    /// # Errors
+    /// The backend's own words.
+    fn session(&self) -> Result<Box<dyn Session>, String>;
+}
+
+/// One loaded copy of a network, which runs one batch at a time.
+pub trait Session: Send {
+    /// Runs `inputs`, which are the signature's inputs in its order, and answers with its outputs in its order, each
+    /// with the type and shape that the backend returned. Blocking; called by one thread at a time, but not always the
+    /// same. A session that panics is thrown away.
+    ///
+    /// # Errors
+    /// [`ComputeError::Backend`] with the backend's own words.
+    fn run(&mut self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ComputeError>;
+}
+
+/// What a panic in a backend said.
+pub(crate) fn panic_words(panic: &(dyn Any + Send)) -> String {
+    let said = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!(
+        "the backend panicked: {}",
+        said.unwrap_or("it did not say why")
+    )
+}
+
+/// The words for an output whose element type is outside the seven.
+fn untransportable(ty: &str) -> String {
+    format!(
+        "is of type {ty}, which cannot be carried: wasi:nn knows fp16, fp32, fp64, bf16, u8, i32 and i64"
+    )
+}

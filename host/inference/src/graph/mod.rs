@@ -1,0 +1,140 @@
+//! A loaded graph: the handle callers hold, over the scheduler that runs it.
+
+mod signature;
+mod spec;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use signature::{Dim, Port, Signature};
+pub use spec::{
+    BackendChoice, BackendKind, GraphFiles, GraphSpec, ParseWordError, Precision, Target,
+};
+
+use crate::backend::Network;
+use crate::error::ComputeError;
+use crate::observe::Observer;
+use crate::scheduler::{Scheduler, Settings};
+use crate::tensor::NamedTensor;
+
+/// A loaded graph. Cheap to clone; its threads end when the last handle is dropped.
+#[derive(Clone)]
+pub struct Graph {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    signature: Signature,
+    scheduler: Scheduler,
+}
+
+/// What a graph is doing at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GraphStats {
+    /// Requests waiting for a session.
+    pub queue_depth: usize,
+    /// Requests that may wait.
+    pub queue_capacity: usize,
+    /// Sessions there are; fewer than asked for only while one that panicked is being replaced.
+    pub sessions: usize,
+    /// Sessions with nothing to do.
+    pub idle_sessions: usize,
+    /// Session runs made.
+    pub runs: u64,
+    /// Of these, runs on the caller's own thread.
+    pub in_place_runs: u64,
+    /// The median of the warm-up's runs; `None` where no input could be made up or the graph refused it.
+    pub warm_up: Option<Duration>,
+}
+
+impl Graph {
+    /// Starts a graph over an opened network: makes and warms up its sessions, starts their threads. Blocking.
+    /// [`crate::Runtime::load`] does this; it is public so that other crates can test against a network of their own.
+    ///
+    /// # Errors
+    /// The backend's words, when a session cannot be made.
+    pub fn start(
+        name: &str,
+        backend: BackendKind,
+        network: Box<dyn Network>,
+        settings: Settings,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, String> {
+        let signature = network.signature().clone();
+        let scheduler = Scheduler::start(name, backend, network, settings, observer)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                signature,
+                scheduler,
+            }),
+        })
+    }
+
+    /// The graph's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.inner.scheduler.graph()
+    }
+
+    /// The backend that serves it.
+    #[must_use]
+    pub fn backend(&self) -> BackendKind {
+        self.inner.scheduler.backend()
+    }
+
+    /// What it takes and gives.
+    #[must_use]
+    pub fn signature(&self) -> &Signature {
+        &self.inner.signature
+    }
+
+    /// Answers one request. Outputs come in the signature's order, each with the type and shape the backend returned.
+    ///
+    /// A run that is known to be short may be made on the calling thread, at once. Dropping the future takes the
+    /// request out of the queue; a run that has begun is finished and its answer thrown away.
+    ///
+    /// With a deadline it must be polled within a Tokio runtime whose timer is enabled.
+    ///
+    /// # Errors
+    /// [`ComputeError::InvalidInput`] before anything is queued; [`ComputeError::QueueFull`] at once when no more may
+    /// wait; [`ComputeError::DeadlineExceeded`] when the deadline passes first; [`ComputeError::Backend`] with the
+    /// backend's words; [`ComputeError::Closed`] after [`Graph::close`].
+    pub async fn compute(
+        &self,
+        mut inputs: Vec<NamedTensor>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<NamedTensor>, ComputeError> {
+        self.inner.signature.check(&mut inputs)?;
+        self.inner.scheduler.compute(inputs, deadline).await
+    }
+
+    /// How many requests wait for a session, exactly.
+    #[must_use]
+    pub fn queue_depth(&self) -> usize {
+        self.stats().queue_depth
+    }
+
+    /// What the graph is doing.
+    #[must_use]
+    pub fn stats(&self) -> GraphStats {
+        self.inner.scheduler.stats()
+    }
+
+    /// Takes no more requests and answers those that wait with [`ComputeError::Closed`]; what runs is finished.
+    /// Dropping the last handle does this too.
+    pub fn close(&self) {
+        self.inner.scheduler.close();
+    }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Graph")
+            .field("name", &self.name())
+            .field("backend", &self.backend())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,25 @@
+//! Networks, run natively: tensors, graphs, the backends that execute them and the scheduler before them.
+//!
+//! This crate is the only place that knows a backend exists. It knows nothing of WebAssembly, HTTP or packages: a
+//! [`Runtime`] finds the native libraries, [`Runtime::load`] turns files into a [`Graph`], and [`Graph::compute`]
+//! answers one request. Metrics leave through [`Observer`].
+
+pub mod backend;
+mod error;
+mod graph;
+mod observe;
+mod runtime;
+mod scheduler;
+mod tensor;
+
+pub use error::{Attempt, ComputeError, LoadError};
+pub use graph::{
+    BackendChoice, BackendKind, Dim, Graph, GraphFiles, GraphSpec, GraphStats, ParseWordError,
+    Port, Precision, Signature, Target,
+};
+pub use observe::{Observer, RunReport, Unobserved};
+pub use runtime::{BackendStatus, Runtime, RuntimeConfig};
+pub use scheduler::{IN_PLACE_BOUND, Settings};
+pub use tensor::{
+    Element, MAX_RANK, NamedTensor, ParseTensorTypeError, Shape, Tensor, TensorError, TensorType,
+};
