@@ -1,0 +1,261 @@
+//! Native code on disk: made once at upload, mapped into memory at load.
+//!
+//! Loading native code is trusting it wholly, so only what this host made is loaded. Each
+//! entry is two files: `<id>.cwasm`, the code, and `<id>.json`, what was reported when it
+//! was made together with a MAC over both under a key that never leaves this folder. An
+//! entry whose MAC does not hold is treated as absent and made again.
+//!
+//! The boundary this rests on: whoever can write as this host's own user can also read the
+//! key, and is not defended against. A copied, swapped, damaged or planted file is.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use hmac::{
+    Hmac, Mac,
+    digest::{Key, KeyInit},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use wasmtime::{Engine, component::Component};
+
+use crate::prepare::PrepareReport;
+
+type HmacSha256 = Hmac<Sha256>;
+
+/// What native code depends on, as one hash: the component, whatever shaped its snapshot,
+/// and the engine (wasmtime's version, its settings and the CPU's features).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CodeId(String);
+
+impl CodeId {
+    pub(crate) fn new(engine: &Engine, component: &[u8], snapshot_inputs: &[u8]) -> CodeId {
+        let mut hasher = Sha256::new();
+        hasher.update(b"aegis code 1\0");
+        hasher.update(Sha256::digest(component));
+        hasher.update(Sha256::digest(snapshot_inputs));
+        let mut adapter = HashInto(&mut hasher);
+        std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut adapter);
+        CodeId(hex::encode(hasher.finalize()))
+    }
+}
+
+/// Feeds a `std::hash::Hash` into a cryptographic hash.
+struct HashInto<'a>(&'a mut Sha256);
+
+impl std::hash::Hasher for HashInto<'_> {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0 // Not asked: the Sha256 behind is read instead.
+    }
+}
+
+/// A folder of native code that this host made.
+pub(crate) struct CodeCache {
+    dir: PathBuf,
+    key: [u8; 32],
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    mac: String,
+    report: PrepareReport,
+}
+
+impl CodeCache {
+    /// Opens the cache in `dir`, creating the folder (for its owner only) and the key.
+    pub(crate) fn open(dir: &Path) -> io::Result<CodeCache> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)?;
+        let key = read_or_make_key(&dir.join("host.key"))?;
+        Ok(CodeCache {
+            dir: dir.to_owned(),
+            key,
+        })
+    }
+
+    /// The component of `id`, if its code is here and was made by this host.
+    pub(crate) fn load(&self, engine: &Engine, id: &CodeId) -> Option<(Component, PrepareReport)> {
+        let (code_path, entry_path) = self.paths(id);
+        let entry: Entry = serde_json::from_slice(&fs::read(entry_path).ok()?).ok()?;
+        let code = fs::read(&code_path).ok()?;
+        let mac = hex::decode(&entry.mac).ok()?;
+        if self
+            .mac(id, &code, &entry.report)
+            .verify_slice(&mac)
+            .is_err()
+        {
+            tracing::warn!(
+                file = %code_path.display(),
+                "native code was not made by this host or is damaged; it is compiled again"
+            );
+            return None;
+        }
+        drop(code);
+        let component = deserialize(engine, &code_path)
+            .inspect_err(|error| {
+                tracing::warn!(file = %code_path.display(), %error, "native code does not load; it is compiled again");
+            })
+            .ok()?;
+        Some((component, entry.report))
+    }
+
+    /// Keeps `code` under `id`. The entry is written last and by rename, so a crash leaves
+    /// either no entry or a whole one.
+    pub(crate) fn store(&self, id: &CodeId, code: &[u8], report: &PrepareReport) -> io::Result<()> {
+        let (code_path, entry_path) = self.paths(id);
+        let mac = hex::encode(self.mac(id, code, report).finalize().into_bytes());
+        let entry = serde_json::to_vec(&Entry {
+            mac,
+            report: report.clone(),
+        })?;
+        write_whole(&self.dir, &code_path, code)?;
+        write_whole(&self.dir, &entry_path, &entry)
+    }
+
+    fn paths(&self, id: &CodeId) -> (PathBuf, PathBuf) {
+        (
+            self.dir.join(format!("{}.cwasm", id.0)),
+            self.dir.join(format!("{}.json", id.0)),
+        )
+    }
+
+    /// The key as HMAC wants it: filled with zeros to SHA-256's block (RFC 2104).
+    fn padded_key(&self) -> [u8; 64] {
+        let mut padded = [0; 64];
+        let (front, _) = padded.split_at_mut(self.key.len());
+        front.copy_from_slice(&self.key);
+        padded
+    }
+
+    fn mac(&self, id: &CodeId, code: &[u8], report: &PrepareReport) -> HmacSha256 {
+        let mut mac = <HmacSha256 as KeyInit>::new(&Key::<HmacSha256>::from(self.padded_key()));
+        mac.update(id.0.as_bytes());
+        mac.update(&(code.len() as u64).to_le_bytes());
+        mac.update(code);
+        mac.update(&serde_json::to_vec(report).unwrap_or_default());
+        mac
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "loading native code is what this module exists to make safe"
+)]
+fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the caller has just verified the file's MAC under this host's key, so it is
+    // what `Engine::precompile_component` gave this host, unchanged. wasmtime itself checks
+    // that engine and CPU fit. Files in the cache are replaced by rename, never written in
+    // place, so a mapping stays as it was verified; the folder is its owner's alone.
+    unsafe { Component::deserialize_file(engine, path) }
+}
+
+fn read_or_make_key(path: &Path) -> io::Result<[u8; 32]> {
+    let mut key = [0u8; 32];
+    match fs::File::open(path) {
+        Ok(mut file) => {
+            file.read_exact(&mut key)?;
+            return Ok(key);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    getrandom::fill(&mut key).map_err(io::Error::other)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(&key)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(key),
+        // Another process of this host was first: its key is the key.
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::File::open(path)?.read_exact(&mut key)?;
+            Ok(key)
+        }
+        Err(error) => Err(error.error),
+    }
+}
+
+fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::Builder::new()
+        .permissions(<fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600))
+        .tempfile_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use super::*;
+
+    fn engine() -> Engine {
+        Engine::new(wasmtime::Config::new().wasm_component_model(true)).unwrap()
+    }
+
+    fn made_in(dir: &Path) -> (Engine, CodeCache, CodeId) {
+        let engine = engine();
+        let cache = CodeCache::open(dir).unwrap();
+        let component = b"(component)";
+        let id = CodeId::new(&engine, component, b"");
+        let code = engine.precompile_component(component).unwrap();
+        cache.store(&id, &code, &PrepareReport::default()).unwrap();
+        (engine, cache, id)
+    }
+
+    #[test]
+    fn what_this_host_made_loads_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, cache, id) = made_in(dir.path());
+        assert!(cache.load(&engine, &id).is_some());
+        let reopened = CodeCache::open(dir.path()).unwrap();
+        assert!(reopened.load(&engine, &id).is_some());
+    }
+
+    #[test]
+    fn altered_code_is_never_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, cache, id) = made_in(dir.path());
+        let (code_path, _) = cache.paths(&id);
+        let mut code = fs::read(&code_path).unwrap();
+        let last = code.last_mut().unwrap();
+        *last ^= 1;
+        fs::write(&code_path, code).unwrap();
+        assert!(cache.load(&engine, &id).is_none());
+    }
+
+    #[test]
+    fn code_that_another_host_made_is_never_loaded() {
+        let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (engine, cache, id) = made_in(ours.path());
+        let other = CodeCache::open(theirs.path()).unwrap();
+        for (from, to) in [
+            (cache.paths(&id).0, other.paths(&id).0),
+            (cache.paths(&id).1, other.paths(&id).1),
+        ] {
+            fs::copy(from, to).unwrap();
+        }
+        assert!(other.load(&engine, &id).is_none());
+    }
+
+    #[test]
+    fn code_of_one_component_does_not_pass_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, cache, id) = made_in(dir.path());
+        let other = CodeId::new(&engine, b"(component (core module))", b"");
+        fs::copy(cache.paths(&id).0, cache.paths(&other).0).unwrap();
+        fs::copy(cache.paths(&id).1, cache.paths(&other).1).unwrap();
+        assert!(cache.load(&engine, &other).is_none());
+    }
+}

@@ -1,0 +1,228 @@
+//! The wasmtime engines, their settings with a reason each, and the [`Sandbox`] that owns
+//! them.
+//!
+//! There are two engines. The serving engine allocates instances from a pool, so that a
+//! fresh one costs microseconds. The build engine allocates on demand and runs
+//! `lifecycle.init` once at upload: a slow or greedy start-up takes nothing from the pool.
+
+use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker,
+};
+
+use crate::{code_cache::CodeCache, host, instance::GuestState};
+
+/// How often running guests are interrupted to check their deadline and let others run.
+///
+/// A guest that loops holds its thread this long at a time. Shorter gives neighbours
+/// better latency beside a busy guest and costs one wake-up of one thread per tick.
+pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(1);
+
+/// The native stack of a guest's fiber, in bytes. WebAssembly may use [`WASM_STACK`] of
+/// it; the rest is for host functions, among them quick networks that run in place. It is
+/// what a thread of Rust's standard library gets.
+const FIBER_STACK: usize = 2 << 20;
+
+/// What WebAssembly may use of its stack, in bytes, before it traps.
+const WASM_STACK: usize = 512 << 10;
+
+/// Core instances, memories and tables of one component. A Rust component has 1 to 4 core
+/// instances, one memory and 2 or 3 tables; what tools for other languages join together
+/// has more.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 24;
+const MEMORIES_PER_COMPONENT: u32 = 4;
+const TABLES_PER_COMPONENT: u32 = 12;
+
+/// How a [`Sandbox`] is set up.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// Folder of compiled code. Created if absent.
+    pub cache_dir: PathBuf,
+    /// How many instances there can be at once, of all handlers together, those made
+    /// ahead included.
+    pub max_instances: u32,
+    /// The largest linear memory that any manifest may be given, in bytes (at most 4 GiB).
+    pub max_memory_bytes: usize,
+    /// Instances kept ready for each handler.
+    pub warm_instances: usize,
+}
+
+impl SandboxConfig {
+    /// The defaults, with compiled code in `cache_dir`.
+    pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
+        SandboxConfig {
+            cache_dir: cache_dir.into(),
+            max_instances: 256,
+            max_memory_bytes: 1 << 30,
+            warm_instances: 8,
+        }
+    }
+}
+
+/// Why a sandbox cannot be set up.
+#[derive(Debug, Error)]
+pub enum SandboxError {
+    /// wasmtime refused the settings, usually for want of address space.
+    #[error(
+        "the WebAssembly engine does not start with room for {max_instances} instances: {message}; \
+         fewer instances or a higher limit on address space (ulimit -v) would help"
+    )]
+    Engine {
+        /// The room asked for.
+        max_instances: u32,
+        /// wasmtime's words.
+        message: String,
+    },
+    /// The folder of compiled code cannot be used.
+    #[error("the code cache in {}: {source}; it must be a folder that this user can write", path.display())]
+    Cache {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No thread for the clock that interrupts guests.
+    #[error("no thread for the guests' clock: {0}")]
+    Clock(io::Error),
+}
+
+/// Prepares, loads and runs handlers. Cheap to clone; all clones share one pool.
+#[derive(Clone)]
+pub struct Sandbox {
+    pub(crate) inner: Arc<SandboxInner>,
+}
+
+pub(crate) struct SandboxInner {
+    pub(crate) config: SandboxConfig,
+    pub(crate) serving: Engine,
+    pub(crate) building: Engine,
+    pub(crate) linker: Linker<GuestState>,
+    pub(crate) cache: CodeCache,
+    /// One permit for each instance that the pool has room for.
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+impl Sandbox {
+    /// Starts the engines and the thread that interrupts guests.
+    pub fn new(config: SandboxConfig) -> Result<Sandbox, SandboxError> {
+        let engine_error = |error: wasmtime::Error| SandboxError::Engine {
+            max_instances: config.max_instances,
+            message: format!("{error:#}"),
+        };
+        let mut serving_config = common_config();
+        serving_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&config)));
+        let serving = Engine::new(&serving_config).map_err(engine_error)?;
+        let building = Engine::new(&common_config()).map_err(engine_error)?;
+        let linker = host::serving_linker(&serving).map_err(engine_error)?;
+        let cache = CodeCache::open(&config.cache_dir).map_err(|source| SandboxError::Cache {
+            path: config.cache_dir.clone(),
+            source,
+        })?;
+        start_clock(&serving, &building).map_err(SandboxError::Clock)?;
+        Ok(Sandbox {
+            inner: Arc::new(SandboxInner {
+                slots: Arc::new(Semaphore::new(config.max_instances as usize)),
+                config,
+                serving,
+                building,
+                linker,
+                cache,
+            }),
+        })
+    }
+
+    /// Instances that could still be made, of those the pool has room for.
+    pub fn free_slots(&self) -> usize {
+        self.inner.slots.available_permits()
+    }
+}
+
+/// What both engines share. Compiled code is the serving engine's only; the build engine
+/// compiles an instrumented copy for itself.
+fn common_config() -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        // Deadlines: compiled code checks a counter at loops and calls. Fuel would count
+        // every instruction and cost several times as much.
+        .epoch_interruption(true)
+        .async_stack_size(FIBER_STACK)
+        .max_wasm_stack(WASM_STACK)
+        // 4 GiB of address space and a guard behind it for each memory: 32-bit addresses
+        // cannot leave it, so loads and stores need no bounds check.
+        .memory_reservation(4 << 30)
+        .memory_guard_size(32 << 20)
+        .memory_may_move(false)
+        // A memory starts as a copy-on-write mapping of its image: a snapshot of any size
+        // costs only the pages that are written.
+        .memory_init_cow(true)
+        // A snapshot's image may be sparse; up to this size it is mapped all the same and
+        // never copied byte by byte.
+        .memory_guaranteed_dense_image_size(256 << 20)
+        // The log of a trap shows where it was, to a depth that fits a log line.
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20))
+        // Off, as the pool is not laid out for them: memories over 4 GiB, shared memories.
+        .wasm_memory64(false);
+    config
+}
+
+fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
+    let instances = config.max_instances;
+    let mut pool = PoolingAllocationConfig::new();
+    pool
+        // The unit of the pool is an instance of a component. What a component is made of
+        // is bounded per component; most need far less than their bound, so the totals are
+        // four memories and so on for every second instance.
+        .total_component_instances(instances)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT / 2))
+        .max_memories_per_component(MEMORIES_PER_COMPONENT)
+        .total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT / 2))
+        .max_tables_per_component(TABLES_PER_COMPONENT)
+        .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT / 2))
+        .max_tables_per_module(TABLES_PER_COMPONENT)
+        .max_memories_per_module(MEMORIES_PER_COMPONENT)
+        .table_elements(65_536)
+        // One fiber runs a guest at a time: instantiating and calling do not overlap.
+        .total_stacks(instances)
+        // Manifests ask for less; this is the operator's ceiling. Address space only.
+        .max_memory_size(config.max_memory_bytes)
+        // A slot that ran a component before keeps its mapping for the next instance of the
+        // same component. Taking such slots away costs an mmap a request, so never.
+        .max_unused_warm_slots(instances.saturating_mul(MEMORIES_PER_COMPONENT / 2))
+        // Reset a used memory by writing back the pages that were touched, found by one
+        // ioctl, rather than by madvise, which gives pages back and takes a fault for each
+        // on the next request (and a shoot-down of the other cores' TLBs now). Measured in
+        // design section 3: 8,000-11,000 requests a second without, 30,000 with.
+        .pagemap_scan(Enabled::Auto)
+        .linear_memory_keep_resident(16 << 20)
+        .table_keep_resident(1 << 20)
+        // Fiber stacks hold host data only and are never readable by a guest, so they are
+        // not zeroed (the default) and stay resident.
+        .async_stack_keep_resident(FIBER_STACK);
+    pool
+}
+
+/// Ticks both engines' epochs until they are gone.
+fn start_clock(serving: &Engine, building: &Engine) -> io::Result<()> {
+    let engines = [serving.weak(), building.weak()];
+    thread::Builder::new()
+        .name("aegis-epoch".to_owned())
+        .spawn(move || {
+            loop {
+                thread::sleep(EPOCH_TICK);
+                let mut alive = false;
+                for engine in engines.iter().filter_map(wasmtime::EngineWeak::upgrade) {
+                    engine.increment_epoch();
+                    alive = true;
+                }
+                if !alive {
+                    return;
+                }
+            }
+        })
+        .map(drop)
+}

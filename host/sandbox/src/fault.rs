@@ -1,0 +1,167 @@
+//! How a call can end without an answer from the handler: the named outcomes that the
+//! server turns into status codes and the metrics into labels.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use wasmtime::{Trap, WasmBacktrace};
+
+/// Why a handler gave no answer. None of these says anything about the host: the instance
+/// is gone and the next request gets another.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Fault {
+    /// The guest trapped.
+    #[error("the handler trapped: {message}")]
+    Trap {
+        /// The kind of trap, one of a bounded set.
+        reason: TrapReason,
+        /// wasmtime's words, or the host function's that refused.
+        message: String,
+        /// The guest's stack, innermost frame first; empty if there was none.
+        backtrace: String,
+    },
+    /// The guest needed more WebAssembly memory than its limit and could not go on.
+    #[error("the handler needs more than its limit of {} MiB of memory", limit_bytes >> 20)]
+    OutOfMemory {
+        /// The limit, in bytes.
+        limit_bytes: usize,
+    },
+    /// Time ran out, in the guest or in native compute.
+    #[error("no answer within {} ms", limit.as_millis())]
+    Timeout {
+        /// The time the call was given.
+        limit: Duration,
+    },
+    /// The response body was larger than the limit.
+    #[error("the handler's response of {bytes} bytes is over its limit of {limit_bytes}")]
+    ResponseTooLarge {
+        /// The size of the response's body.
+        bytes: usize,
+        /// The limit, in bytes.
+        limit_bytes: usize,
+    },
+    /// Every instance slot of the host was taken until the deadline.
+    #[error("no free instance: all {slots} slots of the host are in use")]
+    NoFreeInstance {
+        /// How many instances the host can hold.
+        slots: usize,
+    },
+    /// The handler has no such export.
+    #[error("this model's handler does not export `{export}`")]
+    NoSuchExport {
+        /// The interface that was called.
+        export: &'static str,
+    },
+}
+
+/// The kinds of trap: a metric label, so a bounded set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TrapReason {
+    /// `unreachable`: how Rust's panics and aborts end.
+    Unreachable,
+    /// A load or store outside memory.
+    MemoryOutOfBounds,
+    /// The stack was used up, usually by recursion.
+    StackOverflow,
+    /// Integer division by zero, overflow or a bad conversion.
+    Arithmetic,
+    /// A bad indirect call or table access.
+    Table,
+    /// The guest called `exit`.
+    Exit,
+    /// A host function refused the call: a bad handle, too many handles.
+    HostRefused,
+    /// Anything else.
+    Other,
+}
+
+impl TrapReason {
+    /// Every reason, for metrics that exist from the start.
+    pub const ALL: [TrapReason; 8] = [
+        TrapReason::Unreachable,
+        TrapReason::MemoryOutOfBounds,
+        TrapReason::StackOverflow,
+        TrapReason::Arithmetic,
+        TrapReason::Table,
+        TrapReason::Exit,
+        TrapReason::HostRefused,
+        TrapReason::Other,
+    ];
+
+    /// The value of the metric label `reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TrapReason::Unreachable => "unreachable",
+            TrapReason::MemoryOutOfBounds => "memory_out_of_bounds",
+            TrapReason::StackOverflow => "stack_overflow",
+            TrapReason::Arithmetic => "arithmetic",
+            TrapReason::Table => "table",
+            TrapReason::Exit => "exit",
+            TrapReason::HostRefused => "host_refused",
+            TrapReason::Other => "other",
+        }
+    }
+}
+
+/// Raised from the epoch callback when a request's time is over.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the request's time is over")]
+pub(crate) struct DeadlinePassed;
+
+/// Raised by a host function that cannot say no with an error value.
+#[derive(Clone, Debug, Error)]
+#[error("{0}")]
+pub(crate) struct Refused(pub(crate) String);
+
+/// What a failed call was about. `denied` says that the guest was refused memory.
+pub(crate) fn classify(
+    error: &wasmtime::Error,
+    denied_memory: bool,
+    memory_limit: usize,
+    time_limit: Duration,
+) -> Fault {
+    if error.is::<DeadlinePassed>() {
+        return Fault::Timeout { limit: time_limit };
+    }
+    let (reason, message) = if let Some(trap) = error.downcast_ref::<Trap>() {
+        (trap_reason(*trap), trap.to_string())
+    } else if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        (
+            TrapReason::Exit,
+            format!("called exit with status {}", exit.0),
+        )
+    } else if error.is::<Refused>() || error.is::<wasmtime::component::ResourceTableError>() {
+        (TrapReason::HostRefused, error.root_cause().to_string())
+    } else {
+        (TrapReason::Other, error.root_cause().to_string())
+    };
+    // An allocator that gets no memory aborts, or (if its language has exceptions) fails in
+    // ways of its own. A stack overflow is not one of them.
+    if denied_memory && reason != TrapReason::StackOverflow {
+        return Fault::OutOfMemory {
+            limit_bytes: memory_limit,
+        };
+    }
+    let backtrace = error
+        .downcast_ref::<WasmBacktrace>()
+        .map(|trace| trace.to_string())
+        .unwrap_or_default();
+    Fault::Trap {
+        reason,
+        message,
+        backtrace,
+    }
+}
+
+fn trap_reason(trap: Trap) -> TrapReason {
+    match trap {
+        Trap::UnreachableCodeReached => TrapReason::Unreachable,
+        Trap::MemoryOutOfBounds | Trap::HeapMisaligned => TrapReason::MemoryOutOfBounds,
+        Trap::StackOverflow => TrapReason::StackOverflow,
+        Trap::IntegerOverflow | Trap::IntegerDivisionByZero | Trap::BadConversionToInteger => {
+            TrapReason::Arithmetic
+        }
+        Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature => TrapReason::Table,
+        _ => TrapReason::Other,
+    }
+}

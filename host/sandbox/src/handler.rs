@@ -1,0 +1,368 @@
+//! A loaded handler: takes requests, answers each from an instance of its own.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use aegis_inference::Graph;
+use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle};
+use wasmtime::component::InstancePre;
+
+use crate::{
+    bindings::{
+        InferenceRequest, InferenceResponse,
+        types::{Failure, Request, Response},
+    },
+    component::Exports,
+    engine::Sandbox,
+    fault::{Fault, classify},
+    instance::{self, ExportIndices, GuestState, Ready, deadline_for},
+    limits::Limits,
+    warm::WarmPool,
+};
+
+/// Everything about a handler that is not its code.
+#[derive(Clone, Debug)]
+pub struct HandlerSpec {
+    /// The model's name, for logs.
+    pub model: String,
+    /// The model's version, for logs.
+    pub version: u64,
+    /// The graphs that the handler may open, by name.
+    pub graphs: BTreeMap<String, Graph>,
+    /// What the handler reads through `wasi:config`.
+    pub config: BTreeMap<String, String>,
+    /// What an instance may use.
+    pub limits: Limits,
+    /// Whether an instance serves one request after another. State that the handler keeps
+    /// then passes from caller to caller.
+    pub reuse: bool,
+}
+
+/// What an instance shares with its siblings.
+pub(crate) struct HandlerContext {
+    pub(crate) model: String,
+    pub(crate) version: u64,
+    pub(crate) graphs: BTreeMap<String, Graph>,
+    pub(crate) config: BTreeMap<String, String>,
+    pub(crate) limits: Limits,
+}
+
+/// A handler that can take requests. Cheap to clone; dropping the last clone ends its
+/// warm instances.
+#[derive(Clone)]
+pub struct Handler {
+    inner: Arc<HandlerInner>,
+    _tender: Arc<Tender>,
+}
+
+pub(crate) struct HandlerInner {
+    sandbox: Sandbox,
+    pre: InstancePre<GuestState>,
+    indices: ExportIndices,
+    exports: Exports,
+    reuse: bool,
+    pub(crate) context: Arc<HandlerContext>,
+    pub(crate) warm: WarmPool,
+    made: AtomicU64,
+    made_on_path: AtomicU64,
+    make_nanos: AtomicU64,
+}
+
+/// Ends the task that tends the warm instances.
+struct Tender(AbortHandle);
+
+impl Drop for Tender {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Who asks, and until when.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The request's id, for log lines.
+    pub request_id: Arc<str>,
+    /// When the caller stops waiting; the model's own limit holds as well.
+    pub deadline: Option<Instant>,
+}
+
+/// What a handler said beside its answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Signals {
+    /// Safety flags raised, in order, as the guest wrote them.
+    pub flags: Vec<String>,
+    /// Named values recorded, in order.
+    pub values: Vec<(String, f64)>,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Outcome<T> {
+    /// The handler's answer, or the handler's own refusal, or the end it came to.
+    pub result: Result<Result<T, Failure>, Fault>,
+    /// What was signalled before the end.
+    pub signals: Signals,
+    /// How long the call waited for its instance: nothing if one was ready.
+    pub instantiate: Option<Duration>,
+}
+
+/// Counters of a handler's instances since it was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandlerStats {
+    /// Instances made.
+    pub made: u64,
+    /// Those of them that a request had to wait for.
+    pub made_on_path: u64,
+    /// Time spent making them, in nanoseconds.
+    pub make_nanos: u64,
+    /// Instances ready now.
+    pub ready: usize,
+}
+
+impl Handler {
+    /// Must be called inside a tokio runtime: the warm instances' task is started there.
+    pub(crate) fn new(
+        sandbox: Sandbox,
+        pre: InstancePre<GuestState>,
+        exports: Exports,
+        spec: HandlerSpec,
+    ) -> Handler {
+        let target = sandbox.inner.config.warm_instances;
+        let inner = Arc::new(HandlerInner {
+            indices: ExportIndices::find(&pre),
+            pre,
+            exports,
+            reuse: spec.reuse,
+            context: Arc::new(HandlerContext::new(spec)),
+            warm: WarmPool::new(target),
+            sandbox,
+            made: AtomicU64::new(0),
+            made_on_path: AtomicU64::new(0),
+            make_nanos: AtomicU64::new(0),
+        });
+        let tender = tokio::spawn(WarmPool::tend(Arc::downgrade(&inner))).abort_handle();
+        Handler {
+            inner,
+            _tender: Arc::new(Tender(tender)),
+        }
+    }
+
+    /// Which interfaces of the contract the handler exports.
+    pub fn exports(&self) -> Exports {
+        self.inner.exports
+    }
+
+    /// Counters since the handler was loaded.
+    pub fn stats(&self) -> HandlerStats {
+        HandlerStats {
+            made: self.inner.made.load(Ordering::Relaxed),
+            made_on_path: self.inner.made_on_path.load(Ordering::Relaxed),
+            make_nanos: self.inner.make_nanos.load(Ordering::Relaxed),
+            ready: self.inner.warm.ready(),
+        }
+    }
+
+    /// Calls `predict`.
+    pub async fn predict(&self, call: &Call, request: &Request) -> Outcome<Response> {
+        let limit = self.inner.context.limits.response_bytes;
+        let mut outcome = self
+            .call(call, async |ready: &mut Ready| {
+                let Some(predict) = &ready.predict else {
+                    return Err(CallError::NoExport("predict"));
+                };
+                predict
+                    .call_predict(&mut ready.store, request)
+                    .await
+                    .map_err(CallError::Wasm)
+            })
+            .await;
+        if let Ok(Ok(response)) = &outcome.result
+            && response.body.len() > limit
+        {
+            outcome.result = Err(Fault::ResponseTooLarge {
+                bytes: response.body.len(),
+                limit_bytes: limit,
+            });
+        }
+        outcome
+    }
+
+    /// Calls `infer`.
+    pub async fn infer(
+        &self,
+        call: &Call,
+        request: &InferenceRequest,
+    ) -> Outcome<InferenceResponse> {
+        let limit = self.inner.context.limits.response_bytes;
+        let mut outcome = self
+            .call(call, async |ready: &mut Ready| {
+                let Some(infer) = &ready.infer else {
+                    return Err(CallError::NoExport("infer"));
+                };
+                infer
+                    .call_infer(&mut ready.store, request)
+                    .await
+                    .map_err(CallError::Wasm)
+            })
+            .await;
+        if let Ok(Ok(response)) = &outcome.result {
+            let bytes = response
+                .outputs
+                .iter()
+                .map(|output| output.data.len())
+                .sum();
+            if bytes > limit {
+                outcome.result = Err(Fault::ResponseTooLarge {
+                    bytes,
+                    limit_bytes: limit,
+                });
+            }
+        }
+        outcome
+    }
+
+    async fn call<T>(
+        &self,
+        call: &Call,
+        run: impl AsyncFnOnce(&mut Ready) -> Result<Result<T, Failure>, CallError>,
+    ) -> Outcome<T> {
+        let inner = &*self.inner;
+        let (deadline, time) = deadline_for(inner.context.limits.timeout, call.deadline);
+        let (mut ready, instantiate) = match inner.instance(deadline, time).await {
+            Ok(taken) => taken,
+            Err(fault) => {
+                return Outcome {
+                    result: Err(fault),
+                    signals: Signals::default(),
+                    instantiate: None,
+                };
+            }
+        };
+        ready.begin(&call.request_id, deadline);
+        // Compute keeps to the deadline and so does running wasm; the timer is for what
+        // else a guest can wait for (clocks). It is only set when the call really waits.
+        let ended = tokio::time::timeout_at(deadline.into(), run(&mut ready)).await;
+        let result = match ended {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(CallError::NoExport(export))) => Err(Fault::NoSuchExport { export }),
+            Ok(Err(CallError::Wasm(error))) => Err(classify(
+                &error,
+                ready.memory_denied(),
+                inner.context.limits.memory_bytes,
+                time,
+            )),
+            Err(_) => Err(Fault::Timeout { limit: time }),
+        };
+        let signals = std::mem::take(&mut ready.store.data_mut().signals);
+        if inner.reuse && result.is_ok() {
+            inner.warm.put_back(ready);
+        } else {
+            inner.warm.retire(ready);
+        }
+        if let Err(fault) = &result {
+            log_fault(&inner.context, &call.request_id, fault);
+        }
+        Outcome {
+            result,
+            signals,
+            instantiate,
+        }
+    }
+}
+
+enum CallError {
+    NoExport(&'static str),
+    Wasm(wasmtime::Error),
+}
+
+impl HandlerContext {
+    pub(crate) fn new(spec: HandlerSpec) -> HandlerContext {
+        HandlerContext {
+            model: spec.model,
+            version: spec.version,
+            graphs: spec.graphs,
+            config: spec.config,
+            limits: spec.limits,
+        }
+    }
+}
+
+impl HandlerInner {
+    /// A ready instance, or one made now if a slot comes free before the deadline.
+    async fn instance(
+        &self,
+        deadline: Instant,
+        time: Duration,
+    ) -> Result<(Ready, Option<Duration>), Fault> {
+        if let Some(ready) = self.warm.take() {
+            self.warm.wake();
+            return Ok((ready, None));
+        }
+        let start = Instant::now();
+        let slots = Arc::clone(&self.sandbox.inner.slots);
+        let slot = match Arc::clone(&slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => tokio::time::timeout_at(deadline.into(), slots.acquire_owned())
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .ok_or(Fault::NoFreeInstance {
+                    slots: self.sandbox.inner.config.max_instances as usize,
+                })?,
+        };
+        let ready = tokio::time::timeout_at(deadline.into(), self.make(slot))
+            .await
+            .map_err(|_| Fault::Timeout { limit: time })??;
+        self.made_on_path.fetch_add(1, Ordering::Relaxed);
+        Ok((ready, Some(start.elapsed())))
+    }
+
+    /// A slot for an instance made ahead: only while a quarter of the host's slots stays
+    /// free, so that idle instances of many models never hold up a request.
+    pub(crate) fn spare_slot(&self) -> Option<OwnedSemaphorePermit> {
+        let sandbox = &self.sandbox.inner;
+        if sandbox.slots.available_permits() <= sandbox.config.max_instances as usize / 4 {
+            return None;
+        }
+        Arc::clone(&sandbox.slots).try_acquire_owned().ok()
+    }
+
+    /// Makes one instance.
+    pub(crate) async fn make(&self, slot: OwnedSemaphorePermit) -> Result<Ready, Fault> {
+        let start = Instant::now();
+        let ready = instance::make(&self.pre, &self.indices, &self.context, slot)
+            .await
+            .map_err(|(error, denied)| {
+                classify(
+                    &error,
+                    denied,
+                    self.context.limits.memory_bytes,
+                    self.context.limits.init_timeout,
+                )
+            })?;
+        self.made.fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.make_nanos.fetch_add(nanos, Ordering::Relaxed);
+        Ok(ready)
+    }
+}
+
+fn log_fault(context: &HandlerContext, request_id: &str, fault: &Fault) {
+    let backtrace = match fault {
+        Fault::Trap { backtrace, .. } => backtrace.as_str(),
+        _ => "",
+    };
+    tracing::error!(
+        model = %context.model,
+        version = context.version,
+        request_id,
+        backtrace,
+        "{fault}"
+    );
+}

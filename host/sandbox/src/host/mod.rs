@@ -1,0 +1,59 @@
+//! What a guest can import: one file a capability.
+//!
+//! The serving linker has everything that is granted. The init linker, used while
+//! `lifecycle.init` runs at upload, has only what may be frozen into a snapshot.
+
+pub(crate) mod config;
+pub(crate) mod log;
+pub(crate) mod nn;
+pub(crate) mod signals;
+mod wasi;
+
+use wasmtime::{
+    Engine,
+    component::{Component, HasSelf, Linker},
+};
+
+use crate::{bindings, instance::GuestState, prepare::InitGrant};
+
+/// Everything a handler is granted while it serves.
+pub(crate) fn serving_linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
+    let mut linker = Linker::new(engine);
+    wasi::add_always(&mut linker)?;
+    wasi::add_clocks(&mut linker)?;
+    wasi::add_secure_random(&mut linker)?;
+    add_config(&mut linker)?;
+    bindings::wasi::nn::tensor::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |s| s)?;
+    bindings::wasi::nn::graph::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |s| s)?;
+    bindings::wasi::nn::inference::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |s| s)?;
+    bindings::wasi::nn::errors::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |s| s)?;
+    bindings::aegis::inference::signals::add_to_linker::<_, HasSelf<GuestState>>(
+        &mut linker,
+        |s| s,
+    )?;
+    Ok(linker)
+}
+
+/// What `component` is granted during `lifecycle.init`; everything else it imports traps
+/// with the import's name.
+pub(crate) fn init_linker(
+    engine: &Engine,
+    component: &Component,
+    grants: &[InitGrant],
+) -> wasmtime::Result<Linker<GuestState>> {
+    let mut linker = Linker::new(engine);
+    wasi::add_always(&mut linker)?;
+    if grants.contains(&InitGrant::WallClock) {
+        wasi::add_clocks(&mut linker)?;
+    }
+    if grants.contains(&InitGrant::SecureRandom) {
+        wasi::add_secure_random(&mut linker)?;
+    }
+    add_config(&mut linker)?;
+    linker.define_unknown_imports_as_traps(component)?;
+    Ok(linker)
+}
+
+fn add_config(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    bindings::wasi::config::store::add_to_linker::<_, HasSelf<GuestState>>(linker, |s| s)
+}

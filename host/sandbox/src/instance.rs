@@ -1,0 +1,190 @@
+//! One instance: its store, the state that host functions see, and how one is made.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::{
+    Store, UpdateDeadline,
+    component::{InstancePre, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::{
+    bindings::exports::aegis::inference::{infer, predict},
+    fault::DeadlinePassed,
+    handler::{HandlerContext, Signals},
+    host::log::GuestLog,
+    limits::MemoryLimiter,
+};
+
+/// What host functions see of the instance that calls them.
+pub(crate) struct GuestState {
+    pub(crate) handler: Arc<HandlerContext>,
+    pub(crate) table: ResourceTable,
+    pub(crate) memory: MemoryLimiter,
+    pub(crate) deadline: Instant,
+    pub(crate) tensor_bytes: usize,
+    pub(crate) signals: Signals,
+    pub(crate) log: Arc<GuestLog>,
+    /// Made when a guest first touches WASI: most handlers never do, and the random
+    /// generators in it are not free.
+    wasi: Option<WasiCtx>,
+    fixed_seed: Option<u128>,
+}
+
+impl GuestState {
+    pub(crate) fn new(handler: Arc<HandlerContext>) -> GuestState {
+        let limits = &handler.limits;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        GuestState {
+            memory: MemoryLimiter::new(limits),
+            log: Arc::new(GuestLog::new(limits.log_bytes)),
+            table,
+            // Far enough for instantiation; a call sets its own.
+            deadline: Instant::now() + limits.init_timeout,
+            tensor_bytes: 0,
+            signals: Signals::default(),
+            wasi: None,
+            fixed_seed: None,
+            handler,
+        }
+    }
+
+    /// Hash maps and the like get `seed` instead of a random one.
+    pub(crate) fn fix_insecure_seed(&mut self, seed: u128) {
+        self.fixed_seed = Some(seed);
+    }
+
+    fn make_wasi(&self) -> WasiCtx {
+        let mut builder = WasiCtx::builder();
+        builder
+            .stdout(self.log.stream(Arc::clone(&self.handler), "stdout"))
+            .stderr(self.log.stream(Arc::clone(&self.handler), "stderr"))
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false);
+        if let Some(seed) = self.fixed_seed {
+            builder.insecure_random_seed(seed);
+        }
+        builder.build()
+    }
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        if self.wasi.is_none() {
+            self.wasi = Some(self.make_wasi());
+        }
+        WasiCtxView {
+            ctx: self.wasi.get_or_insert_with(|| WasiCtx::builder().build()),
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Where a component's exports are, found once when it is loaded.
+#[derive(Clone)]
+pub(crate) struct ExportIndices {
+    pub(crate) predict: Option<predict::GuestIndices>,
+    pub(crate) infer: Option<infer::GuestIndices>,
+}
+
+impl ExportIndices {
+    pub(crate) fn find(pre: &InstancePre<GuestState>) -> ExportIndices {
+        ExportIndices {
+            predict: predict::GuestIndices::new(pre).ok(),
+            infer: infer::GuestIndices::new(pre).ok(),
+        }
+    }
+}
+
+/// An instance that can take a call.
+pub(crate) struct Ready {
+    pub(crate) store: Store<GuestState>,
+    pub(crate) predict: Option<predict::Guest>,
+    pub(crate) infer: Option<infer::Guest>,
+    /// The slot of the pool that the instance takes, given back when it is dropped. Last,
+    /// so that the store has left its slot when the permit says so.
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Makes an instance: everything that a call needs and that can be done before it comes.
+pub(crate) async fn make(
+    pre: &InstancePre<GuestState>,
+    indices: &ExportIndices,
+    handler: &Arc<HandlerContext>,
+    slot: OwnedSemaphorePermit,
+) -> Result<Ready, (wasmtime::Error, bool)> {
+    let mut store = new_store(pre.engine(), GuestState::new(Arc::clone(handler)));
+    let made = async {
+        let instance = pre.instantiate_async(&mut store).await?;
+        let predict = indices
+            .predict
+            .as_ref()
+            .map(|indices| indices.load(&mut store, &instance))
+            .transpose()?;
+        let infer = indices
+            .infer
+            .as_ref()
+            .map(|indices| indices.load(&mut store, &instance))
+            .transpose()?;
+        Ok((predict, infer))
+    }
+    .await;
+    match made {
+        Ok((predict, infer)) => Ok(Ready {
+            store,
+            predict,
+            infer,
+            _slot: slot,
+        }),
+        Err(error) => Err((error, store.data().memory.denied())),
+    }
+}
+
+/// A store that holds its guest to its memory and its deadline.
+pub(crate) fn new_store(engine: &wasmtime::Engine, state: GuestState) -> Store<GuestState> {
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.memory);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|context| {
+        if Instant::now() >= context.data().deadline {
+            Err(DeadlinePassed.into())
+        } else {
+            // Others get their turn on this thread once a tick.
+            Ok(UpdateDeadline::Yield(1))
+        }
+    });
+    store
+}
+
+impl Ready {
+    /// Starts a call: from here on log lines carry `request_id` and `deadline` holds.
+    pub(crate) fn begin(&mut self, request_id: &Arc<str>, deadline: Instant) {
+        // An instance made ahead has slept through many ticks.
+        self.store.set_epoch_deadline(1);
+        let state = self.store.data_mut();
+        state.deadline = deadline;
+        state.log.begin(request_id);
+    }
+
+    /// Whether the guest was refused memory.
+    pub(crate) fn memory_denied(&self) -> bool {
+        self.store.data().memory.denied()
+    }
+}
+
+/// The deadline of a call that starts now: the handler's limit, or the caller's deadline
+/// if that is sooner. Also gives the time that the call has.
+pub(crate) fn deadline_for(limit: Duration, callers: Option<Instant>) -> (Instant, Duration) {
+    let now = Instant::now();
+    let own = now + limit;
+    match callers {
+        Some(callers) if callers < own => (callers, callers.saturating_duration_since(now)),
+        _ => (own, limit),
+    }
+}

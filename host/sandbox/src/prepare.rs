@@ -1,0 +1,360 @@
+//! From a component's bytes to native code in the cache, at upload, with every reason for
+//! which an upload is refused; and from the cache to a [`Handler`], at load.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use wasmtime::component::{Component, InstancePre};
+
+use crate::{
+    code_cache::CodeId,
+    component::{Exports, Outline},
+    engine::Sandbox,
+    handler::{Handler, HandlerContext, HandlerSpec},
+    instance::{self, ExportIndices, GuestState},
+    limits::Limits,
+    snapshot,
+};
+
+/// What `lifecycle.init` may use beside what it always may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InitGrant {
+    /// `wasi:random`: what is drawn is frozen into every instance.
+    SecureRandom,
+    /// `wasi:clocks`: so is the time that is read.
+    WallClock,
+}
+
+/// What shapes a handler's preparation, beside its bytes.
+#[derive(Clone, Debug, Default)]
+pub struct PrepareSpec {
+    /// The model's name, for logs.
+    pub model: String,
+    /// The limits that `init` and the first instance run under.
+    pub limits: Limits,
+    /// What `init` reads through `wasi:config`.
+    pub config: BTreeMap<String, String>,
+    /// What `init` may use beside the usual.
+    pub init_grants: Vec<InitGrant>,
+}
+
+/// What preparation did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PrepareReport {
+    /// Time to compile to native code, in milliseconds, when it was made.
+    pub compile_ms: f64,
+    /// Size of the native code, in bytes.
+    pub code_bytes: u64,
+    /// The snapshot, if the handler exports `lifecycle`.
+    pub snapshot: Option<SnapshotReport>,
+    /// Whether the code was there already.
+    #[serde(skip)]
+    pub cached: bool,
+}
+
+/// What running `lifecycle.init` once gave.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotReport {
+    /// Time `init` ran for, in milliseconds: what no request pays.
+    pub init_ms: f64,
+    /// Size of the component as uploaded, in bytes.
+    pub before_bytes: u64,
+    /// Size with its initialised memory, in bytes.
+    pub after_bytes: u64,
+}
+
+/// Why a component is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PrepareError {
+    /// Not WebAssembly at all.
+    #[error(
+        "the handler is not WebAssembly but {found}; a WASI component is wanted (cargo build --target wasm32-wasip2)"
+    )]
+    NotWasm {
+        /// What it looks like.
+        found: String,
+    },
+    /// A core module.
+    #[error(
+        "the handler is a core WebAssembly module, not a component; build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// Not valid WebAssembly.
+    #[error("the handler is not valid WebAssembly: {message}")]
+    Invalid {
+        /// The validator's words, with the offset.
+        message: String,
+    },
+    /// A component for something else.
+    #[error(
+        "the handler exports neither aegis:inference/predict@0.1.0 nor aegis:inference/infer@0.1.0; it exports {}",
+        if found.is_empty() { "nothing".to_owned() } else { found.join(", ") }
+    )]
+    MissingExport {
+        /// What it does export.
+        found: Vec<String>,
+    },
+    /// Imports that no handler is granted.
+    #[error("the handler imports what is not granted here: {}", names.join(", "))]
+    DeniedImports {
+        /// The imports, sorted.
+        names: Vec<String>,
+    },
+    /// An interface of ours with other types or functions than ours.
+    #[error("the handler does not fit this host's interfaces: {message}")]
+    Incompatible {
+        /// The linker's words.
+        message: String,
+    },
+    /// Compilation failed.
+    #[error("the handler does not compile: {message}")]
+    Compile {
+        /// The compiler's words.
+        message: String,
+    },
+    /// `init` did not come to its end.
+    #[error("lifecycle.init failed: {message}{}", quoted(stderr))]
+    InitFailed {
+        /// What happened.
+        message: String,
+        /// What the guest wrote, most of the time its panic message.
+        stderr: String,
+    },
+    /// No instance of it can be made.
+    #[error("the handler cannot be started: {message}{}", quoted(stderr))]
+    StartFailed {
+        /// What happened.
+        message: String,
+        /// What the guest wrote.
+        stderr: String,
+    },
+    /// The host's own trouble: the disk, the system.
+    #[error("the handler could not be prepared: {message}")]
+    Host {
+        /// What went wrong.
+        message: String,
+    },
+}
+
+impl PrepareError {
+    /// The stable code of the error in HTTP answers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            PrepareError::NotWasm { .. } => "not_wasm",
+            PrepareError::CoreModule => "core_module",
+            PrepareError::Invalid { .. } => "invalid_component",
+            PrepareError::MissingExport { .. } => "missing_export",
+            PrepareError::DeniedImports { .. } => "denied_imports",
+            PrepareError::Incompatible { .. } => "incompatible_interface",
+            PrepareError::Compile { .. } => "compile_failed",
+            PrepareError::InitFailed { .. } => "init_failed",
+            PrepareError::StartFailed { .. } => "start_failed",
+            PrepareError::Host { .. } => "host_error",
+        }
+    }
+}
+
+fn quoted(stderr: &str) -> String {
+    if stderr.is_empty() {
+        String::new()
+    } else {
+        format!("; the handler wrote: {stderr}")
+    }
+}
+
+/// What a component is prepared to: its code, mapped, and what is known of it.
+struct Prepared {
+    component: Component,
+    exports: Exports,
+    report: PrepareReport,
+}
+
+impl Sandbox {
+    /// Checks, initialises and compiles a component, unless this host has done so before
+    /// for the same bytes, config and grants; then makes one instance of it to see that it
+    /// starts.
+    pub async fn prepare(
+        &self,
+        bytes: Vec<u8>,
+        spec: PrepareSpec,
+    ) -> Result<PrepareReport, PrepareError> {
+        let prepared = self.prepared(bytes, &spec).await?;
+        let pre = self.link(&prepared.component)?;
+        self.try_start(&pre, spec).await?;
+        Ok(prepared.report)
+    }
+
+    /// Loads a component as a handler that can take requests, preparing it first if this
+    /// host has not.
+    pub async fn load(
+        &self,
+        bytes: Vec<u8>,
+        spec: HandlerSpec,
+        init_grants: Vec<InitGrant>,
+    ) -> Result<(Handler, PrepareReport), PrepareError> {
+        let prepare = PrepareSpec {
+            model: spec.model.clone(),
+            limits: spec.limits.clone(),
+            config: spec.config.clone(),
+            init_grants,
+        };
+        let prepared = self.prepared(bytes, &prepare).await?;
+        let pre = self.link(&prepared.component)?;
+        Ok((
+            Handler::new(self.clone(), pre, prepared.exports, spec),
+            prepared.report,
+        ))
+    }
+
+    async fn prepared(&self, bytes: Vec<u8>, spec: &PrepareSpec) -> Result<Prepared, PrepareError> {
+        let id = CodeId::new(&self.inner.serving, &bytes, &snapshot_inputs(spec));
+        let sandbox = self.clone();
+        let (bytes, id, outline, cached) = blocking(move || {
+            let outline = Outline::read(&bytes)?;
+            let cached = sandbox.inner.cache.load(&sandbox.inner.serving, &id);
+            Ok((bytes, id, outline, cached))
+        })
+        .await?;
+        let exports = check(&outline)?;
+        if let Some((component, report)) = cached {
+            let report = PrepareReport {
+                cached: true,
+                ..report
+            };
+            return Ok(Prepared {
+                component,
+                exports,
+                report,
+            });
+        }
+        let (bytes, snapshot) = if exports.lifecycle {
+            let (bytes, report) = snapshot::take(&self.inner.building, bytes, spec).await?;
+            (bytes, Some(report))
+        } else {
+            (bytes, None)
+        };
+        let sandbox = self.clone();
+        let (component, report) = blocking(move || sandbox.compile(&bytes, &id, snapshot)).await?;
+        Ok(Prepared {
+            component,
+            exports,
+            report,
+        })
+    }
+
+    fn compile(
+        &self,
+        bytes: &[u8],
+        id: &CodeId,
+        snapshot: Option<SnapshotReport>,
+    ) -> Result<(Component, PrepareReport), PrepareError> {
+        let start = Instant::now();
+        let code = self
+            .inner
+            .serving
+            .precompile_component(bytes)
+            .map_err(|error| PrepareError::Compile {
+                message: format!("{error:#}"),
+            })?;
+        let report = PrepareReport {
+            compile_ms: start.elapsed().as_secs_f64() * 1e3,
+            code_bytes: code.len() as u64,
+            snapshot,
+            cached: false,
+        };
+        let host = |message: String| PrepareError::Host { message };
+        self.inner
+            .cache
+            .store(id, &code, &report)
+            .map_err(|error| host(format!("compiled code cannot be stored: {error}")))?;
+        let (component, _) = self
+            .inner
+            .cache
+            .load(&self.inner.serving, id)
+            .ok_or_else(|| host("compiled code cannot be read back".to_owned()))?;
+        Ok((component, report))
+    }
+
+    /// Resolves the imports; here an interface with the right name and the wrong types is
+    /// found out, and a component that is made of too many parts.
+    fn link(&self, component: &Component) -> Result<InstancePre<GuestState>, PrepareError> {
+        self.inner
+            .linker
+            .instantiate_pre(component)
+            .map_err(|error| PrepareError::Incompatible {
+                message: format!("{error:#}"),
+            })
+    }
+
+    /// Makes one instance and lets it go.
+    async fn try_start(
+        &self,
+        pre: &InstancePre<GuestState>,
+        spec: PrepareSpec,
+    ) -> Result<(), PrepareError> {
+        let init_timeout = spec.limits.init_timeout;
+        let context = std::sync::Arc::new(HandlerContext::new(HandlerSpec {
+            model: spec.model,
+            version: 0,
+            graphs: BTreeMap::new(),
+            config: spec.config,
+            limits: spec.limits,
+            reuse: false,
+        }));
+        let slot = std::sync::Arc::clone(&self.inner.slots)
+            .acquire_owned()
+            .await
+            .map_err(|_| PrepareError::Host {
+                message: "the host is closing".to_owned(),
+            })?;
+        let indices = ExportIndices::find(pre);
+        let made =
+            tokio::time::timeout(init_timeout, instance::make(pre, &indices, &context, slot)).await;
+        let message = match made {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err((error, _))) => format!("{:#}", error),
+            Err(_) => format!("no end within {} ms", init_timeout.as_millis()),
+        };
+        Err(PrepareError::StartFailed {
+            message,
+            stderr: String::new(),
+        })
+    }
+}
+
+/// What a component must and must not have, before anything of it is compiled or run.
+fn check(outline: &Outline) -> Result<Exports, PrepareError> {
+    let denied = outline.denied_imports();
+    if !denied.is_empty() {
+        return Err(PrepareError::DeniedImports { names: denied });
+    }
+    let exports = outline.contract();
+    if !exports.predict && !exports.infer {
+        return Err(PrepareError::MissingExport {
+            found: outline.exports.clone(),
+        });
+    }
+    Ok(exports)
+}
+
+/// What a snapshot depends on beside the component's bytes, as bytes to be hashed.
+fn snapshot_inputs(spec: &PrepareSpec) -> Vec<u8> {
+    let mut grants = spec.init_grants.clone();
+    grants.sort_unstable();
+    format!("{:?}\0{grants:?}", spec.config).into_bytes()
+}
+
+/// Runs `work`, which computes or reads files, off the executor's threads. A panic in it,
+/// as in a dependency fed by hostile bytes, is an error like any other.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PrepareError> + Send + 'static,
+) -> Result<T, PrepareError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(PrepareError::Host {
+                message: format!("a task failed: {error}"),
+            })
+        })
+}

@@ -1,0 +1,156 @@
+//! Runs `lifecycle.init` once and keeps the memory it leaves behind as a new component.
+//!
+//! wizer does the work: it instruments the component so that its memory and globals can be
+//! read, we instantiate and run it here on the build engine, and it writes a component
+//! whose data is the state found. What could not be kept is refused: open resource
+//! handles, and whatever needs an import that would freeze a secret or a clock.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use wasmtime::{
+    Engine,
+    component::{Component, Instance},
+};
+use wasmtime_wizer::Wizer;
+
+use crate::{
+    fault::{Fault, classify},
+    handler::{HandlerContext, HandlerSpec},
+    host::{self, log::GuestLog},
+    instance::{self, GuestState},
+    limits::Limits,
+    prepare::{PrepareError, PrepareSpec, SnapshotReport},
+};
+
+const INIT: &str = "aegis:inference/lifecycle@0.1.0.init";
+
+/// The component of `bytes` as `init` leaves it.
+pub(crate) async fn take(
+    engine: &Engine,
+    bytes: Vec<u8>,
+    spec: &PrepareSpec,
+) -> Result<(Vec<u8>, SnapshotReport), PrepareError> {
+    let engine = engine.clone();
+    let spec = spec.clone();
+    let runtime = tokio::runtime::Handle::current();
+    // On a thread of its own: wizer compiles, copies and rewrites megabytes between its
+    // awaits, and panics where a component surprises it.
+    crate::prepare::blocking(move || runtime.block_on(run(&engine, &bytes, &spec))).await
+}
+
+async fn run(
+    engine: &Engine,
+    bytes: &[u8],
+    spec: &PrepareSpec,
+) -> Result<(Vec<u8>, SnapshotReport), PrepareError> {
+    let context = Arc::new(HandlerContext::new(HandlerSpec {
+        model: spec.model.clone(),
+        version: 0,
+        graphs: Default::default(),
+        config: spec.config.clone(),
+        limits: spec.limits.clone(),
+        reuse: false,
+    }));
+    let mut state = GuestState::new(context);
+    state.fix_insecure_seed(seed_of(bytes));
+    let log = Arc::clone(&state.log);
+    let mut store = instance::new_store(engine, state);
+    let mut started = Instant::now();
+    let mut wizer = Wizer::new();
+    wizer.init_func(INIT);
+    let limit = spec.limits.init_timeout;
+    let snapshot = tokio::time::timeout(
+        // Compilation has no deadline yet; the guest has its own below. This bound is for a
+        // guest that waits.
+        limit + Duration::from_secs(60),
+        wizer.run_component(&mut store, bytes, async |store, component| {
+            started = Instant::now();
+            let deadline = started + limit;
+            store.data_mut().deadline = deadline;
+            store.set_epoch_deadline(1);
+            instantiate(engine, store, component, spec).await
+        }),
+    )
+    .await;
+    let init = started.elapsed();
+    let after = match snapshot {
+        Ok(Ok((after, _))) => after,
+        Ok(Err(error)) => return Err(failed(&error, &store, &log, &spec.limits)),
+        Err(_) => {
+            return Err(PrepareError::InitFailed {
+                message: format!("no end within {} ms", limit.as_millis()),
+                stderr: log.tail(),
+            });
+        }
+    };
+    if !store.data().table.is_empty() {
+        return Err(PrepareError::InitFailed {
+            message: "it left resource handles open, and a snapshot cannot keep them (printing in \
+                      init opens standard output: return an error instead, or log in predict)"
+                .to_owned(),
+            stderr: log.tail(),
+        });
+    }
+    let report = SnapshotReport {
+        init_ms: init.as_secs_f64() * 1e3,
+        before_bytes: bytes.len() as u64,
+        after_bytes: after.len() as u64,
+    };
+    Ok((after, report))
+}
+
+async fn instantiate(
+    engine: &Engine,
+    store: &mut wasmtime::Store<GuestState>,
+    component: &Component,
+    spec: &PrepareSpec,
+) -> wasmtime::Result<Instance> {
+    host::init_linker(engine, component, &spec.init_grants)?
+        .instantiate_async(store, component)
+        .await
+}
+
+fn failed(
+    error: &wasmtime::Error,
+    store: &wasmtime::Store<GuestState>,
+    log: &GuestLog,
+    limits: &Limits,
+) -> PrepareError {
+    let denied = store.data().memory.denied();
+    let message = match classify(error, denied, limits.memory_bytes, limits.init_timeout) {
+        Fault::Trap { message, .. } => match denied_import(&message) {
+            Some(import) => format!(
+                "it uses {import}, which is not granted during init since what it gives would be \
+                 frozen into every instance; use it in predict, or ask for it in the manifest \
+                 ([sandbox] init_grants)"
+            ),
+            None => format!("it trapped: {message}"),
+        },
+        Fault::Timeout { limit } => format!("no end within {} ms", limit.as_millis()),
+        fault => fault.to_string(),
+    };
+    PrepareError::InitFailed {
+        message,
+        stderr: log.tail(),
+    }
+}
+
+/// The import that a linker's trap names.
+fn denied_import(message: &str) -> Option<&str> {
+    let rest = message.strip_prefix("unknown import: `")?;
+    let (name, _) = rest.split_once("` has not been defined")?;
+    Some(name)
+}
+
+/// The seed for hash maps in the snapshot: fixed for the same component, so that the same
+/// upload gives the same snapshot, and different between components.
+fn seed_of(bytes: &[u8]) -> u128 {
+    use sha2::{Digest, Sha256};
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    let mut seed = [0; 16];
+    seed.copy_from_slice(digest.split_at(16).0);
+    u128::from_le_bytes(seed)
+}
