@@ -273,23 +273,11 @@ impl fmt::Debug for GraphMetrics {
 }
 
 impl GraphMetrics {
-    /// One request waited this long for its session. Recorded once a request of a batch.
-    pub fn waited(&self, queue: Duration) {
-        self.queue.record(queue.as_secs_f64());
-    }
-
-    /// The graph ran once, for `batch_size` requests, in this time.
-    pub fn computed(&self, batch_size: usize, compute: Duration) {
-        self.batch_size.record(batch_size as f64);
-        self.compute.record(compute.as_secs_f64());
-    }
-
-    /// A batch of requests that each waited the same: [`GraphMetrics::waited`] and
-    /// [`GraphMetrics::computed`] in one. What a batch of one uses.
+    /// The graph ran once, for `batch_size` requests, the first of which had waited `queue`, and
+    /// took `compute`.
     pub fn ran(&self, batch_size: usize, queue: Duration, compute: Duration) {
-        for _ in 0..batch_size {
-            self.waited(queue);
-        }
-        self.computed(batch_size, compute);
+        self.batch_size.record(batch_size as f64);
+        self.queue.record(queue.as_secs_f64());
+        self.compute.record(compute.as_secs_f64());
     }
 }

@@ -78,18 +78,20 @@ label_values! {
         Unreachable => "unreachable",
         /// A load or store outside the guest's memory.
         MemoryOutOfBounds => "memory_out_of_bounds",
-        /// A call through a table with a bad index, a null entry or the wrong type.
-        BadIndirectCall => "bad_indirect_call",
-        /// Division by zero, overflow, or a float that does not convert.
-        Arithmetic => "arithmetic",
         /// Too deep a recursion.
         StackOverflow => "stack_overflow",
+        /// Division by zero, overflow, or a number that does not convert.
+        Arithmetic => "arithmetic",
+        /// A bad indirect call or table access.
+        Table => "table",
+        /// The guest called `exit`.
+        Exit => "exit",
+        /// A host function refused the call.
+        HostRefused => "host_refused",
         /// Stopped at its time limit.
         TimeLimit => "time_limit",
         /// Stopped at its memory limit.
         MemoryLimit => "memory_limit",
-        /// The guest called `exit`.
-        Exit => "exit",
         /// Any other trap.
         Other => "other",
     }

@@ -193,7 +193,7 @@ pub mod metric {
         "s",
         BY_GRAPH,
         STEP,
-        "Time a compute request waited for a session.",
+        "Time the longest-waiting request of a run waited for its session.",
     );
     /// `aegis_inference_compute_seconds`
     pub const INFERENCE_COMPUTE: MetricSpec = histogram(

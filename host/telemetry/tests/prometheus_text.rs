@@ -172,7 +172,7 @@ fn samples_are_exact() {
         ),
         (
             r#"aegis_inference_queue_seconds_count{backend="onnxruntime",graph="net",model="digits"}"#,
-            4.0,
+            1.0,
         ),
         (
             r#"aegis_inference_compute_seconds_count{backend="onnxruntime",graph="net",model="digits"}"#,
