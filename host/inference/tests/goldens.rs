@@ -123,3 +123,13 @@ async fn onnxruntime_agrees_on_digits() {
 async fn onnxruntime_agrees_on_spam() {
     spam_agrees(BackendKind::OnnxRuntime).await;
 }
+
+#[tokio::test]
+async fn openvino_agrees_on_digits() {
+    digits_agree(BackendKind::OpenVino).await;
+}
+
+#[tokio::test]
+async fn openvino_agrees_on_spam() {
+    spam_agrees(BackendKind::OpenVino).await;
+}

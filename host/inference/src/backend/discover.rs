@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// What one native library is called and where its makers put it.
 pub(super) struct Library {
+    /// The name people know.
+    pub(super) title: &'static str,
     /// The name without prefix and suffix: `onnxruntime`.
     pub(super) stem: &'static str,
     /// The folder's name under `.runtimes`, and under a search folder that holds several runtimes.
@@ -51,16 +53,42 @@ impl<'a> Places<'a> {
 
 /// What was found, best first, and what was looked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found {
+struct Found {
     /// Files to try to load. The last may be a bare name for the system's loader.
-    pub(super) candidates: Vec<PathBuf>,
+    candidates: Vec<PathBuf>,
     /// Every place in words, for the message when none of them works.
-    pub(super) looked: String,
+    looked: String,
 }
 
 impl Library {
+    /// Loads the first file that `load` takes.
+    ///
+    /// # Errors
+    /// Where was looked, and why each file that was there was refused.
+    pub(super) fn load<T>(
+        &self,
+        places: &Places<'_>,
+        load: impl Fn(&Path) -> Result<T, String>,
+    ) -> Result<(PathBuf, T), String> {
+        let found = self.find(places);
+        let mut words = format!("{} was not found; looked in {}", self.title, found.looked);
+        for path in found.candidates {
+            match load(&path) {
+                Ok(loaded) => {
+                    tracing::info!(path = %path.display(), "{} loaded", self.title);
+                    return Ok((path, loaded));
+                }
+                Err(refusal) => {
+                    words.push_str("; ");
+                    words.push_str(&refusal);
+                }
+            }
+        }
+        Err(words)
+    }
+
     /// All the files that may be this library.
-    pub(super) fn find(&self, places: &Places<'_>) -> Found {
+    fn find(&self, places: &Places<'_>) -> Found {
         if let Some(explicit) = places.explicit {
             let candidates = if explicit.is_dir() {
                 self.in_folder(explicit)
@@ -167,6 +195,7 @@ mod tests {
     use super::*;
 
     const LIBRARY: Library = Library {
+        title: "Sums",
         stem: "sums",
         folder: "sums",
         usual: &[],
@@ -240,6 +269,39 @@ mod tests {
         });
         assert_eq!(found.candidates, [missing]);
         assert_eq!(found.looked, "/nowhere/libsums.so (as configured)");
+    }
+
+    #[test]
+    fn the_first_file_that_loads_is_taken_and_every_refusal_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["libsums.so.2", "libsums.so.1"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let search = [folder.path().to_path_buf()];
+        let older = |path: &Path| match path.extension() {
+            Some(extension) if extension == "1" => Ok(1),
+            _ => Err(format!(
+                "{} is too new",
+                path.file_name().unwrap().display()
+            )),
+        };
+        assert_eq!(
+            LIBRARY.load(&nowhere(&search), older).unwrap(),
+            (folder.path().join("libsums.so.1"), 1)
+        );
+        let words = LIBRARY
+            .load(&nowhere(&search), |path| {
+                Err::<(), _>(format!("no {}", path.file_name().unwrap().display()))
+            })
+            .unwrap_err();
+        assert!(
+            words.starts_with("Sums was not found; looked in "),
+            "{words}"
+        );
+        assert!(
+            words.ends_with("; no libsums.so.2; no libsums.so.1; no libsums.so"),
+            "{words}"
+        );
     }
 
     #[test]

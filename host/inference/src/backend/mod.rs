@@ -9,6 +9,7 @@ mod onnxruntime;
 mod openvino;
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::ComputeError;
 use crate::graph::{GraphSpec, Signature};
@@ -64,6 +65,12 @@ pub(crate) fn panic_words(panic: &(dyn Any + Send)) -> String {
         "the backend panicked: {}",
         said.unwrap_or("it did not say why")
     )
+}
+
+/// Turns a panic into words. The crates over native libraries assert where a library breaks its own contract; such a
+/// library fails a load, not the process.
+pub(crate) fn guarded<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panic_words(&*panic)))
 }
 
 /// The words for an output whose element type is outside the seven.

@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -21,13 +20,14 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::discover::{Library, Places, version_in_name};
-use super::{Backend, Network, Session};
+use super::{Backend, Network, Session, guarded, untransportable};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, Dim, GraphFiles, GraphSpec, Port, Signature, Target};
 use crate::runtime::BackendStatus;
 use crate::tensor::{Element, MAX_RANK, NamedTensor, Tensor, TensorError, TensorType};
 
 const LIBRARY: Library = Library {
+    title: "ONNX Runtime",
     stem: "onnxruntime",
     folder: "onnxruntime",
     usual: &["/opt/onnxruntime/lib"],
@@ -115,25 +115,10 @@ fn load(places: &Places<'_>) -> Result<Arc<Loaded>, String> {
     if let Some(loaded) = &*process {
         return Ok(Arc::clone(loaded));
     }
-    let found = LIBRARY.find(places);
-    let mut refused = Vec::new();
-    for path in found.candidates {
-        match environment(&path) {
-            Ok(environment) => {
-                tracing::info!(path = %path.display(), "ONNX Runtime loaded");
-                let loaded = Arc::new(Loaded { path, environment });
-                *process = Some(Arc::clone(&loaded));
-                return Ok(loaded);
-            }
-            Err(words) => refused.push(words),
-        }
-    }
-    let mut words = format!("ONNX Runtime was not found; looked in {}", found.looked);
-    for refusal in refused {
-        words.push_str("; ");
-        words.push_str(&refusal);
-    }
-    Err(words)
+    let (path, environment) = LIBRARY.load(places, environment)?;
+    let loaded = Arc::new(Loaded { path, environment });
+    *process = Some(Arc::clone(&loaded));
+    Ok(loaded)
 }
 
 fn environment(path: &Path) -> Result<Environment, String> {
@@ -155,11 +140,6 @@ fn log(level: LogLevel, category: &str, id: &str, location: &str, message: &str)
         LogLevel::Warning => tracing::debug!(category, id, location, "{message}"),
         LogLevel::Error | LogLevel::Fatal => tracing::warn!(category, id, location, "{message}"),
     }
-}
-
-/// `ort` asserts where a native library breaks its own contract; such a library fails a load, not the process.
-fn guarded<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(super::panic_words(&*panic)))
 }
 
 fn cuda_is_there(library: &Path) -> Result<(), String> {
@@ -370,7 +350,7 @@ fn output_tensor(value: &DynValue) -> Result<Tensor, Words> {
         Some(TensorType::U8) => output_of::<u8>(value),
         Some(TensorType::I32) => output_of::<i32>(value),
         Some(TensorType::I64) => output_of::<i64>(value),
-        None => Err(Words(super::untransportable(&ty.to_string()))),
+        None => Err(Words(untransportable(&ty.to_string()))),
     }
 }
 

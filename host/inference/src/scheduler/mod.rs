@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use crate::backend::{Network, Session, panic_words};
+use crate::backend::{Network, Session, guarded, panic_words};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, GraphStats};
 use crate::observe::{Observer, RunReport};
@@ -295,9 +295,4 @@ impl Shared {
 /// Drops a session that panicked; it may well panic again.
 fn discard(session: Box<dyn Session>) {
     let _ = catch_unwind(AssertUnwindSafe(move || drop(session)));
-}
-
-/// Turns a panic into the backend's words.
-fn guarded<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panic_words(&*panic)))
 }

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 
+use super::Shared;
 use super::queue::{Entry, Work};
-use super::{Shared, guarded};
-use crate::backend::Session;
+use crate::backend::{Session, guarded};
 use crate::error::ComputeError;
 
 /// How many requests one run answers. Batching raises it and joins their inputs in [`run_batch`].

@@ -161,6 +161,21 @@ impl Tensor {
         })
     }
 
+    /// The bytes where they lie, or a copy of them where they lie misaligned for the tensor's type.
+    pub(crate) fn aligned_bytes(&self) -> AlignedBytes<'_> {
+        if self.bytes.as_ptr().align_offset(self.ty.size()) == 0 {
+            return AlignedBytes::InPlace(&self.bytes);
+        }
+        let mut words = vec![0_u64; self.bytes.len().div_ceil(size_of::<u64>())];
+        if let Some(bytes) = bytemuck::cast_slice_mut(&mut words).get_mut(..self.bytes.len()) {
+            bytes.copy_from_slice(&self.bytes);
+        }
+        AlignedBytes::Copied {
+            words,
+            len: self.bytes.len(),
+        }
+    }
+
     /// A copy of the elements.
     ///
     /// # Errors
@@ -180,6 +195,31 @@ impl fmt::Debug for Tensor {
             self.shape,
             self.bytes.len()
         )
+    }
+}
+
+/// A tensor's bytes, aligned for its type.
+pub(crate) enum AlignedBytes<'a> {
+    /// As they lie.
+    InPlace(&'a [u8]),
+    /// A copy, in memory aligned for every type.
+    Copied {
+        /// The bytes, filled up to a whole word.
+        words: Vec<u64>,
+        /// How many bytes of them count.
+        len: usize,
+    },
+}
+
+impl AlignedBytes<'_> {
+    /// The bytes.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::InPlace(bytes) => bytes,
+            Self::Copied { words, len } => {
+                bytemuck::cast_slice(words).get(..*len).unwrap_or_default()
+            }
+        }
     }
 }
 
@@ -299,6 +339,9 @@ mod tests {
             let shape = Shape::new(&[u32::try_from(values.len()).unwrap()]).unwrap();
             let tensor = Tensor::from_bytes(TensorType::I64, shape, Bytes::from(backing).slice(shift..)).unwrap();
             prop_assert_eq!(tensor.to_vec::<i64>().unwrap(), values);
+            let aligned = tensor.aligned_bytes();
+            prop_assert_eq!(aligned.as_slice(), tensor.bytes());
+            prop_assert_eq!(aligned.as_slice().as_ptr().align_offset(8), 0);
         }
 
         #[test]

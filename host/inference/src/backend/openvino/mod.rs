@@ -1,0 +1,304 @@
+//! OpenVINO, loaded at run time. Reads ONNX and its own IR; one compiled model serves all sessions of a graph.
+
+#[expect(unsafe_code, reason = "the crate's one door to a C interface")]
+mod ffi;
+
+use std::ffi::{CStr, CString};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use openvino_sys::ov_element_type_e;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use self::ffi::{Compiled, Core, ElementCode, HostTensor, PortInfo, Request};
+use super::discover::{Library, Places};
+use super::{Backend, Network, Session, guarded, untransportable};
+use crate::error::ComputeError;
+use crate::graph::{BackendKind, Dim, GraphFiles, GraphSpec, Port, Precision, Signature, Target};
+use crate::runtime::BackendStatus;
+use crate::tensor::{AlignedBytes, MAX_RANK, NamedTensor, Shape, Tensor, TensorType};
+
+const LIBRARY: Library = Library {
+    title: "OpenVINO",
+    stem: "openvino_c",
+    folder: "openvino",
+    usual: &[
+        "/opt/intel/openvino/runtime/lib/intel64",
+        "/opt/intel/openvino/runtime/lib/aarch64",
+    ],
+};
+
+/// The library, kept for good: it holds thread pools and plugins that do not survive being unloaded.
+static LOADED: Mutex<Option<Arc<Loaded>>> = Mutex::new(None);
+
+struct Loaded {
+    path: PathBuf,
+    version: String,
+    core: Core,
+}
+
+/// The OpenVINO backend.
+pub(crate) struct OpenVino {
+    explicit: Option<PathBuf>,
+    search: Vec<PathBuf>,
+    /// The outcome of looking, kept: a library that appears later asks for a restart.
+    loaded: OnceLock<Result<Arc<Loaded>, String>>,
+}
+
+impl OpenVino {
+    pub(crate) fn new(explicit: Option<PathBuf>, search: Vec<PathBuf>) -> Self {
+        Self {
+            explicit,
+            search,
+            loaded: OnceLock::new(),
+        }
+    }
+
+    fn loaded(&self) -> Result<&Arc<Loaded>, &String> {
+        self.loaded
+            .get_or_init(|| load(&Places::here(self.explicit.as_deref(), &self.search)))
+            .as_ref()
+    }
+}
+
+impl Backend for OpenVino {
+    fn status(&self) -> BackendStatus {
+        let (available, version, detail) = match self.loaded() {
+            Ok(loaded) => (
+                true,
+                Some(loaded.version.clone()),
+                loaded.path.display().to_string(),
+            ),
+            Err(words) => (false, None, words.clone()),
+        };
+        BackendStatus {
+            kind: BackendKind::OpenVino,
+            available,
+            version,
+            detail,
+        }
+    }
+
+    fn open(&self, spec: &GraphSpec) -> Result<Box<dyn Network>, String> {
+        let loaded = self.loaded().map_err(Clone::clone)?;
+        guarded(|| {
+            let device = device(&loaded.core, spec.target)?;
+            let model = match &spec.files {
+                GraphFiles::Onnx(path) => loaded.core.read(path, None),
+                GraphFiles::OpenVinoIr { xml, bin } => loaded.core.read(xml, Some(bin)),
+            }?;
+            let signature = Signature {
+                inputs: model.inputs()?.into_iter().map(port).collect(),
+                outputs: model.outputs()?.into_iter().map(port).collect(),
+            };
+            let compiled = loaded.core.compile(&model, device, &properties(spec)?)?;
+            Ok(Box::new(OvNetwork {
+                compiled,
+                signature: Arc::new(signature),
+                _library: Arc::clone(loaded),
+            }) as Box<dyn Network>)
+        })
+    }
+}
+
+fn load(places: &Places<'_>) -> Result<Arc<Loaded>, String> {
+    let mut process = LOADED.lock();
+    if let Some(loaded) = &*process {
+        return Ok(Arc::clone(loaded));
+    }
+    let (path, (version, core)) = LIBRARY.load(places, |path| {
+        guarded(|| {
+            ffi::load_library(path)?;
+            Ok((ffi::version()?, Core::new()?))
+        })
+    })?;
+    let loaded = Arc::new(Loaded {
+        path,
+        version,
+        core,
+    });
+    *process = Some(Arc::clone(&loaded));
+    Ok(loaded)
+}
+
+fn device(core: &Core, target: Target) -> Result<&'static CStr, String> {
+    match target {
+        Target::Cpu => Ok(c"CPU"),
+        Target::Gpu => {
+            let devices = core.devices()?;
+            if devices.iter().any(|device| device.starts_with("GPU")) {
+                return Ok(c"GPU");
+            }
+            Err(format!(
+                "target gpu needs a device that OpenVINO's GPU plugin can drive, and there is none: it lists {}",
+                devices.join(", ")
+            ))
+        }
+    }
+}
+
+fn properties(spec: &GraphSpec) -> Result<Vec<(&'static CStr, CString)>, String> {
+    let mut properties = vec![(c"PERFORMANCE_HINT", "LATENCY".to_owned())];
+    if spec.precision == Precision::F32 {
+        properties.push((c"INFERENCE_PRECISION_HINT", "f32".to_owned()));
+    }
+    if spec.target == Target::Cpu {
+        properties.extend([
+            // Sessions share the compiled model, and a stream is what runs one of them: as many of one as of the other.
+            (c"NUM_STREAMS", spec.sessions.to_string()),
+            (
+                c"INFERENCE_NUM_THREADS",
+                spec.sessions
+                    .saturating_mul(spec.intra_op_threads)
+                    .to_string(),
+            ),
+            // Pinned threads of several graphs end up on the same cores.
+            (c"ENABLE_CPU_PINNING", "NO".to_owned()),
+        ]);
+    }
+    properties
+        .into_iter()
+        .map(|(key, value)| Ok((key, CString::new(value).map_err(|error| error.to_string())?)))
+        .collect()
+}
+
+fn port(info: PortInfo) -> Port {
+    Port {
+        name: info.name.into(),
+        ty: tensor_type(info.element),
+        shape: info
+            .dims
+            .unwrap_or_default()
+            .into_iter()
+            .map(|dim| {
+                dim.and_then(|dim| u32::try_from(dim).ok())
+                    .map_or(Dim::Dynamic, Dim::Fixed)
+            })
+            .collect(),
+    }
+}
+
+fn element(ty: TensorType) -> ov_element_type_e {
+    match ty {
+        TensorType::Fp16 => ov_element_type_e::F16,
+        TensorType::Fp32 => ov_element_type_e::F32,
+        TensorType::Fp64 => ov_element_type_e::F64,
+        TensorType::Bf16 => ov_element_type_e::BF16,
+        TensorType::U8 => ov_element_type_e::U8,
+        TensorType::I32 => ov_element_type_e::I32,
+        TensorType::I64 => ov_element_type_e::I64,
+    }
+}
+
+fn tensor_type(code: ElementCode) -> Option<TensorType> {
+    TensorType::ALL
+        .into_iter()
+        .find(|ty| element(*ty) as ElementCode == code)
+}
+
+/// OpenVINO's own name for a type outside the seven.
+fn element_name(code: ElementCode) -> &'static str {
+    const NAMES: [(ov_element_type_e, &str); 11] = [
+        (ov_element_type_e::DYNAMIC, "dynamic"),
+        (ov_element_type_e::OV_BOOLEAN, "boolean"),
+        (ov_element_type_e::I4, "i4"),
+        (ov_element_type_e::I8, "i8"),
+        (ov_element_type_e::I16, "i16"),
+        (ov_element_type_e::U1, "u1"),
+        (ov_element_type_e::U4, "u4"),
+        (ov_element_type_e::U16, "u16"),
+        (ov_element_type_e::U32, "u32"),
+        (ov_element_type_e::U64, "u64"),
+        (ov_element_type_e::STRING, "string"),
+    ];
+    NAMES
+        .iter()
+        .find(|(element, _)| *element as ElementCode == code)
+        .map_or("a rare one", |(_, name)| name)
+}
+
+struct OvNetwork {
+    // Fields drop in order: the model before the library's core.
+    compiled: Compiled,
+    signature: Arc<Signature>,
+    _library: Arc<Loaded>,
+}
+
+impl Network for OvNetwork {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>, String> {
+        Ok(Box::new(OvSession {
+            request: self.compiled.request()?,
+            signature: Arc::clone(&self.signature),
+        }))
+    }
+}
+
+struct OvSession {
+    request: Request,
+    signature: Arc<Signature>,
+}
+
+/// Graphs in use take one to four tensors; that many are passed without an allocation.
+const USUAL_INPUTS: usize = 4;
+
+impl Session for OvSession {
+    fn run(&mut self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ComputeError> {
+        // The caller's bytes themselves where they lie aligned, else a copy: alive until the run is over.
+        let elements: SmallVec<[AlignedBytes<'_>; USUAL_INPUTS]> = inputs
+            .iter()
+            .map(|input| input.tensor.aligned_bytes())
+            .collect();
+        let lent = inputs
+            .iter()
+            .zip(&elements)
+            .map(|(input, elements)| {
+                let tensor = &input.tensor;
+                HostTensor::new(
+                    tensor.ty(),
+                    element(tensor.ty()),
+                    tensor.shape(),
+                    elements.as_slice(),
+                )
+                .map_err(|words| about("input", &input.name, &words))
+            })
+            .collect::<Result<SmallVec<[HostTensor<'_>; USUAL_INPUTS]>, ComputeError>>()?;
+        self.request.infer(&lent).map_err(ComputeError::Backend)?;
+        let request = &mut self.request;
+        self.signature
+            .outputs
+            .iter()
+            .enumerate()
+            .map(|(index, port)| {
+                let tensor = request
+                    .output(index, output_tensor)
+                    .map_err(|words| about("output", &port.name, &words))?;
+                Ok(NamedTensor {
+                    name: Arc::clone(&port.name),
+                    tensor,
+                })
+            })
+            .collect()
+    }
+}
+
+fn about(what: &str, name: &str, words: &str) -> ComputeError {
+    ComputeError::Backend(format!("{what} `{name}` {words}"))
+}
+
+/// Copies an output out of the request, which reuses its memory.
+fn output_tensor(code: ElementCode, dims: &[i64], bytes: &[u8]) -> Result<Tensor, String> {
+    let ty = tensor_type(code).ok_or_else(|| untransportable(element_name(code)))?;
+    let dims = dims
+        .iter()
+        .map(|dim| u32::try_from(*dim))
+        .collect::<Result<SmallVec<[u32; MAX_RANK]>, _>>()
+        .map_err(|_| format!("has a dimension outside 0 to {}: {dims:?}", u32::MAX))?;
+    Shape::new(&dims)
+        .and_then(|shape| Tensor::new(ty, shape, bytes.to_vec()))
+        .map_err(|error| format!("cannot be carried: {error}"))
+}
