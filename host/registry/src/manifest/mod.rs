@@ -1,0 +1,132 @@
+//! The manifest, `model.toml`: what a model is made of and what it asks for. [`Manifest::parse`]
+//! is the only way to one, so whoever holds a manifest holds a valid one. Whether its files exist
+//! is the package's business; what its words mean to a backend or a sandbox is theirs.
+
+mod choice;
+mod document;
+mod error;
+mod limits;
+mod parse;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use choice::{GraphBackend, GraphTarget, InitGrant, Precision};
+pub use error::{Location, ManifestError};
+pub use limits::{EffectiveLimits, LimitInfo, Limits};
+
+use crate::name::ModelName;
+use crate::path::PackagePath;
+
+/// A valid manifest. Serialized with serde it takes the form of `model.toml` again.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// The model's name.
+    pub name: ModelName,
+    /// A sentence for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The handler, a WASI component; without one the graph is served directly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handler: Option<PackagePath>,
+    /// The graphs, in the manifest's order; none only where there is a handler.
+    #[serde(rename = "graph", skip_serializing_if = "Vec::is_empty")]
+    pub graphs: Vec<Graph>,
+    /// What it may use; see [`Limits::effective`].
+    #[serde(skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
+    /// How its handler is run.
+    pub sandbox: Sandbox,
+    /// What the handler reads through `wasi:config`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
+}
+
+/// One network of a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Graph {
+    /// What the handler opens it by: 1 to 64 characters of `A-Z a-z 0-9 . _ -`; unique in the model.
+    pub name: String,
+    /// The network: ONNX, or OpenVINO IR (`.xml`).
+    pub file: PackagePath,
+    /// The file of the weights, where they are apart from the network: what the manifest says, or
+    /// for an `.xml` the `.bin` beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PackagePath>,
+    /// What runs it; `auto` unless said.
+    pub backend: GraphBackend,
+    /// Where it runs; `cpu` unless said.
+    pub target: GraphTarget,
+    /// How many copies are loaded, each running one batch at a time; 1 to 64, 1 unless said.
+    pub sessions: u32,
+    /// How requests join; `None`: each runs alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batching: Option<Batching>,
+    /// In what precision it may be computed; `f32` unless said.
+    pub precision: Precision,
+}
+
+/// How requests to one graph join into a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Batching {
+    /// The most requests in one run; 1 to 4096.
+    pub max_batch_size: u32,
+    /// How long a free session waits for more, in milliseconds; 0 to 60,000. 0, also if not said:
+    /// never, batches form while the previous one runs.
+    pub max_latency_ms: u32,
+}
+
+/// How a handler is run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Sandbox {
+    /// Whether an instance may answer one request after another, and so carry state from caller to
+    /// caller. False unless said: each request has a fresh instance.
+    pub reuse: bool,
+    /// What `lifecycle.init` may draw on beyond the insecure seed; nothing unless said.
+    pub init_grants: Vec<InitGrant>,
+}
+
+impl Manifest {
+    /// The file's name in every package.
+    pub const FILE_NAME: &str = "model.toml";
+
+    /// The largest manifest, in bytes.
+    pub const MAX_BYTES: u64 = 256 * 1024;
+
+    /// The most graphs of one model. A bound on what one upload can make a host load.
+    pub const MAX_GRAPHS: usize = 64;
+
+    /// The longest description, in bytes.
+    pub const MAX_DESCRIPTION: usize = 4096;
+
+    /// Reads a manifest and checks all of it: unknown keys, types, ranges, names, and that its
+    /// files can live together in one folder.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        parse::manifest(text)
+    }
+
+    /// Reads a manifest from bytes that may not be text.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let text = str::from_utf8(bytes).map_err(|error| ManifestError::NotUtf8 {
+            offset: error.valid_up_to(),
+        })?;
+        Self::parse(text)
+    }
+
+    /// Every file a package of this manifest has beside `model.toml`, each once, in order of path.
+    pub fn files(&self) -> Vec<&PackagePath> {
+        let graphs = self
+            .graphs
+            .iter()
+            .flat_map(|graph| std::iter::once(&graph.file).chain(&graph.weights));
+        let mut files: Vec<_> = self.handler.iter().chain(graphs).collect();
+        files.sort();
+        files.dedup();
+        files
+    }
+}

@@ -1,0 +1,220 @@
+//! The object store behind the registry: where each object stands, and the few things done to it.
+//! Blobs are in `blobs`, the one kind of object that changes in `conditional`. What the objects
+//! mean is decided elsewhere.
+//!
+//! ```text
+//! blobs/sha256/<hex>                    the files of versions, write once
+//! models/<name>/versions/<n>.json       the record of a version, or its tombstone
+//! models/<name>/traffic.json            the traffic rule
+//! ```
+
+mod blobs;
+mod conditional;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use serde::Serialize;
+
+pub(crate) use blobs::{Fetched, verify};
+pub(crate) use conditional::Tag;
+
+use crate::error::{RegistryError, Result};
+use crate::name::ModelName;
+use crate::version::Version;
+
+/// An object store, and the folder it is in if it is a folder of this machine.
+#[derive(Clone)]
+pub(crate) struct Store {
+    objects: Arc<dyn ObjectStore>,
+    local: Option<Arc<Local>>,
+}
+
+/// What a folder lets us do beyond the common interface: link instead of copy, and lock.
+struct Local {
+    files: LocalFileSystem,
+    root: PathBuf,
+}
+
+/// An object as listed.
+pub(crate) enum Listed {
+    Version {
+        name: ModelName,
+        version: Version,
+        tag: Option<String>,
+    },
+    Traffic {
+        name: ModelName,
+    },
+}
+
+impl Store {
+    /// A store shared by a fleet. It must support `PutMode::Create` and `PutMode::Update`.
+    pub(crate) fn shared(objects: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            objects,
+            local: None,
+        }
+    }
+
+    /// The folder `root`, made if it is not there. Blocks.
+    ///
+    /// Written files and their folders are fsynced before a put returns: a version that was
+    /// answered with 201 is there after a power cut. Deletions are not: an undone one is done again.
+    pub(crate) fn folder(root: &Path) -> Result<Self> {
+        let doing = || format!("opening the registry folder {}", root.display());
+        std::fs::create_dir_all(root).map_err(RegistryError::io(doing()))?;
+        let root = root.canonicalize().map_err(RegistryError::io(doing()))?;
+        let files = LocalFileSystem::new_with_prefix(&root)
+            .map_err(RegistryError::store(doing()))?
+            .with_fsync(true);
+        let objects = Arc::new(files.clone());
+        Ok(Self {
+            objects,
+            local: Some(Arc::new(Local { files, root })),
+        })
+    }
+
+    pub(crate) fn version_key(name: &ModelName, version: Version) -> Key {
+        Key::from_iter([
+            "models",
+            name.as_str(),
+            "versions",
+            &format!("{version}.json"),
+        ])
+    }
+
+    pub(crate) fn traffic_key(name: &ModelName) -> Key {
+        Key::from_iter(["models", name.as_str(), "traffic.json"])
+    }
+
+    /// The object's bytes and ETag; `None` if there is no such object.
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<(Bytes, Option<String>)>> {
+        let doing = || format!("reading `{key}` from the store");
+        match self.objects.get(key).await {
+            Ok(found) => {
+                let tag = found.meta.e_tag.clone();
+                Ok(Some((
+                    found.bytes().await.map_err(RegistryError::store(doing()))?,
+                    tag,
+                )))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(RegistryError::store(doing())(error)),
+        }
+    }
+
+    /// Writes the object if there is none of that key; whether there was none.
+    pub(crate) async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<bool> {
+        let options = PutOptions::from(PutMode::Create);
+        match self.objects.put_opts(key, bytes.into(), options).await {
+            Ok(_) => Ok(true),
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            ) => Ok(false),
+            Err(error) => Err(RegistryError::store(format!(
+                "writing `{key}` to the store"
+            ))(error)),
+        }
+    }
+
+    /// Writes the object, whatever was there.
+    pub(crate) async fn overwrite(&self, key: &Key, bytes: Vec<u8>) -> Result<()> {
+        let put = self.objects.put(key, bytes.into()).await;
+        put.map(drop).map_err(RegistryError::store(format!(
+            "writing `{key}` to the store"
+        )))
+    }
+
+    /// The records and traffic rules of one model, or of all. Foreign objects are passed over.
+    pub(crate) async fn list(&self, name: Option<&ModelName>) -> Result<Vec<Listed>> {
+        let prefix = match name {
+            Some(name) => Key::from_iter(["models", name.as_str()]),
+            None => Key::from("models"),
+        };
+        let objects: Vec<ObjectMeta> = self
+            .objects
+            .list(Some(&prefix))
+            .try_collect()
+            .await
+            .map_err(RegistryError::store(format!(
+                "listing `{prefix}` in the store"
+            )))?;
+        Ok(objects.into_iter().filter_map(listed).collect())
+    }
+
+    /// Removes what puts that a crash cut short left in a folder. Other stores show no such thing.
+    /// Blocks. Failures are not errors: the next start tries again.
+    pub(crate) fn sweep_partial_puts(&self, older_than: Duration) {
+        if let Some(local) = &self.local {
+            sweep(&local.root.join("blobs"), older_than);
+            sweep(&local.root.join("models"), older_than);
+        }
+    }
+}
+
+/// The JSON of what is to be stored under `key`.
+pub(crate) fn to_json<T: Serialize>(key: &Key, value: &T) -> Result<Vec<u8>> {
+    let unwritable = |error: serde_json::Error| RegistryError::CorruptRecord {
+        key: key.to_string(),
+        problem: format!("it cannot be written as JSON: {error}"),
+    };
+    serde_json::to_vec_pretty(value).map_err(unwritable)
+}
+
+/// What an object under `models/` is, by its key.
+fn listed(object: ObjectMeta) -> Option<Listed> {
+    let parts: Vec<_> = object.location.parts().collect();
+    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+    match parts.as_slice() {
+        ["models", name, "versions", file] => Some(Listed::Version {
+            name: name.parse().ok()?,
+            version: file.strip_suffix(".json")?.parse().ok()?,
+            tag: object.e_tag,
+        }),
+        ["models", name, "traffic.json"] => Some(Listed::Traffic {
+            name: name.parse().ok()?,
+        }),
+        _ => None,
+    }
+}
+
+/// `LocalFileSystem` writes to `<name>#<number>` and renames; a crash leaves that file.
+fn sweep(folder: &Path, older_than: Duration) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let path = entry.path();
+        if metadata.is_dir() {
+            sweep(&path, older_than);
+            continue;
+        }
+        let name = entry.file_name();
+        let suffix = name
+            .to_str()
+            .and_then(|name| name.rsplit_once('#'))
+            .map(|(_, suffix)| suffix);
+        let is_partial = suffix
+            .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
+        // Younger ones may be another process's put in progress.
+        let age = metadata
+            .modified()
+            .ok()
+            .and_then(|written| SystemTime::now().duration_since(written).ok());
+        if is_partial && age.is_some_and(|age| age >= older_than) {
+            tracing::info!(file = %path.display(), "removing a partly written object");
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! [`Traffic`]: the mutable rule that says which versions of a model answer, and its history. Here
+//! are its form and what may hold together; storing it without losing an update is the registry's
+//! business, choosing a version for a request the server's.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
+
+use crate::version::Version;
+
+/// Which versions of a model answer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// The version that answers all that no other rule takes; `None`: nothing is served.
+    pub stable: Option<Version>,
+    /// The version on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// The version that takes over while the one chosen is unhealthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Version>,
+    /// Versions whose deletion has begun. They can be given no role again. Kept here, because one
+    /// object changed by conditional put is the only place where two changes meet in an order.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) deleting: BTreeSet<Version>,
+    /// The last changes, oldest first, at most [`Traffic::HISTORY`].
+    #[serde(default)]
+    pub history: Vec<TrafficChange>,
+}
+
+/// A version on trial and its share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// The version.
+    pub version: Version,
+    /// Its share of the requests.
+    pub weight: Weight,
+}
+
+/// A share of the requests: 0 to 100 % in steps of 0.1. In JSON a number of percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u16);
+
+/// A number that cannot be a share.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{0} is not a weight; weights are percent, 0 to 100 in steps of 0.1")]
+pub struct InvalidWeight(f64);
+
+/// One change of the rule: what was done, and how things stood after it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TrafficChange {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Who, where that is known.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// What was done.
+    pub action: TrafficAction,
+    /// To which version, where it was done to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// The stable version after it.
+    pub stable: Option<Version>,
+    /// The canary after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// The fallback after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Version>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TrafficAction {
+    /// The first version was uploaded, and serves.
+    FirstVersion,
+    /// A version was made stable.
+    SetStable,
+    /// The canary was set, changed or withdrawn.
+    SetCanary,
+    /// The fallback was set or removed.
+    SetFallback,
+    /// A version was deleted.
+    DeleteVersion,
+    /// The whole model was deleted.
+    DeleteModel,
+}
+
+impl Traffic {
+    /// The most changes that the history keeps. At about 200 bytes each the rule stays a file of
+    /// tens of kilobytes that is cheap to poll.
+    pub const HISTORY: usize = 100;
+
+    /// What `version` is in the rule, if anything, and what frees it of that.
+    pub(crate) fn role(&self, version: Version) -> Option<(&'static str, &'static str)> {
+        if self.stable == Some(version) {
+            return Some((
+                "stable version",
+                "make another version stable, or delete the whole model",
+            ));
+        }
+        if self.canary.is_some_and(|canary| canary.version == version) {
+            return Some(("canary", "withdraw the canary"));
+        }
+        (self.fallback == Some(version)).then_some(("fallback", "set another fallback or none"))
+    }
+
+    /// Makes `version` stable. A canary of that version has then arrived, and is one no more.
+    pub(crate) fn make_stable(&mut self, version: Version) {
+        self.stable = Some(version);
+        self.canary = self.canary.filter(|canary| canary.version != version);
+    }
+
+    /// Adds the change that was just made to the history.
+    pub(crate) fn note(
+        &mut self,
+        action: TrafficAction,
+        version: Option<Version>,
+        at: OffsetDateTime,
+        by: Option<&str>,
+    ) {
+        let (stable, canary, fallback) = (self.stable, self.canary, self.fallback);
+        let by = by.map(str::to_owned);
+        self.history.push(TrafficChange {
+            at,
+            by,
+            action,
+            version,
+            stable,
+            canary,
+            fallback,
+        });
+        let surplus = self.history.len().saturating_sub(Self::HISTORY);
+        self.history.drain(..surplus);
+    }
+}
+
+impl Weight {
+    /// No requests.
+    pub const ZERO: Self = Self(0);
+    /// All requests.
+    pub const ALL: Self = Self(1000);
+
+    /// That many percent.
+    pub fn from_percent(percent: f64) -> Result<Self, InvalidWeight> {
+        let tenths = (percent * 10.0).round();
+        if !(0.0..=1000.0).contains(&tenths) || (percent * 10.0 - tenths).abs() > 1e-6 {
+            return Err(InvalidWeight(percent));
+        }
+        // Exact: a whole number from 0 to 1000.
+        Ok(Self(tenths as u16))
+    }
+
+    /// The share in percent.
+    pub fn percent(self) -> f64 {
+        f64::from(self.0) / 10.0
+    }
+
+    /// The share in thousandths: 0 to 1000.
+    pub fn per_mille(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", self.percent())
+    }
+}
+
+impl Serialize for Weight {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.percent())
+    }
+}
+
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_percent(f64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn version(number: u64) -> Version {
+        Version::new(number).unwrap()
+    }
+
+    #[test]
+    fn weights_go_in_tenths_of_a_percent() {
+        assert_eq!(Weight::from_percent(12.5).unwrap().per_mille(), 125);
+        assert_eq!(Weight::from_percent(100.0).unwrap(), Weight::ALL);
+        for bad in [-0.1, 100.1, 0.05, f64::NAN, f64::INFINITY] {
+            assert!(Weight::from_percent(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_canary_made_stable_is_no_canary_any_more() {
+        let mut traffic = Traffic::default();
+        traffic.make_stable(version(1));
+        traffic.canary = Some(Canary {
+            version: version(2),
+            weight: Weight::ALL,
+        });
+        traffic.make_stable(version(3));
+        assert!(traffic.canary.is_some());
+        traffic.make_stable(version(2));
+        assert_eq!((traffic.stable, traffic.canary), (Some(version(2)), None));
+    }
+
+    #[test]
+    fn the_history_keeps_the_last_changes_only() {
+        let mut traffic = Traffic::default();
+        for number in 1..=250 {
+            traffic.make_stable(version(number));
+            traffic.note(
+                TrafficAction::SetStable,
+                Some(version(number)),
+                OffsetDateTime::UNIX_EPOCH,
+                Some("ann"),
+            );
+        }
+        assert_eq!(traffic.history.len(), Traffic::HISTORY);
+        assert_eq!(traffic.history.first().unwrap().stable, Some(version(151)));
+        assert_eq!(traffic.history.last().unwrap().stable, Some(version(250)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_weight_survives_json(tenths in 0u16..=1000) {
+            let weight = Weight::from_percent(f64::from(tenths) / 10.0).unwrap();
+            prop_assert_eq!(weight.per_mille(), tenths);
+            let json = serde_json::to_string(&weight).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Weight>(&json).unwrap(), weight);
+        }
+    }
+}
