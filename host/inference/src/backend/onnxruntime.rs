@@ -350,7 +350,7 @@ fn output_tensor(value: &DynValue) -> Result<Tensor, Words> {
         Some(TensorType::U8) => output_of::<u8>(value),
         Some(TensorType::I32) => output_of::<i32>(value),
         Some(TensorType::I64) => output_of::<i64>(value),
-        None => Err(Words(untransportable(&ty.to_string()))),
+        None => Err(Words(untransportable(&ty.to_string().to_lowercase()))),
     }
 }
 

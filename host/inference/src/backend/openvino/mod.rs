@@ -92,6 +92,7 @@ impl Backend for OpenVino {
                 inputs: model.inputs()?.into_iter().map(port).collect(),
                 outputs: model.outputs()?.into_iter().map(port).collect(),
             };
+            computes_as_told(&signature, spec.precision)?;
             let compiled = loaded.core.compile(&model, device, &properties(spec)?)?;
             Ok(Box::new(OvNetwork {
                 compiled,
@@ -135,6 +136,19 @@ fn device(core: &Core, target: Target) -> Result<&'static CStr, String> {
                 devices.join(", ")
             ))
         }
+    }
+}
+
+/// OpenVINO takes and gives fp64, but computes it in fp32: near, but not what the graph says.
+fn computes_as_told(signature: &Signature, precision: Precision) -> Result<(), String> {
+    let mut ports = signature.inputs.iter().chain(&signature.outputs);
+    match ports.find(|port| port.ty == Some(TensorType::Fp64)) {
+        Some(port) if precision == Precision::F32 => Err(format!(
+            "`{}` is fp64, which OpenVINO computes in fp32: use onnxruntime, or allow it with precision \
+             backend-default",
+            port.name
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -248,6 +262,9 @@ const USUAL_INPUTS: usize = 4;
 
 impl Session for OvSession {
     fn run(&mut self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ComputeError> {
+        for input in inputs {
+            fits_32_bits(&input.tensor).map_err(|words| about("input", &input.name, &words))?;
+        }
         // The caller's bytes themselves where they lie aligned, else a copy: alive until the run is over.
         let elements: SmallVec<[AlignedBytes<'_>; USUAL_INPUTS]> = inputs
             .iter()
@@ -288,6 +305,23 @@ impl Session for OvSession {
 
 fn about(what: &str, name: &str, words: &str) -> ComputeError {
     ComputeError::Backend(format!("{what} `{name}` {words}"))
+}
+
+/// OpenVINO takes i64 but computes it in i32, cutting larger values silently to something else.
+fn fits_32_bits(tensor: &Tensor) -> Result<(), String> {
+    if tensor.ty() != TensorType::I64 {
+        return Ok(());
+    }
+    let elements = tensor.aligned::<i64>().map_err(|error| error.to_string())?;
+    match elements
+        .iter()
+        .find(|element| i32::try_from(**element).is_err())
+    {
+        None => Ok(()),
+        Some(element) => Err(format!(
+            "holds {element}: OpenVINO computes i64 in 32 bits, use onnxruntime for values beyond"
+        )),
+    }
 }
 
 /// Copies an output out of the request, which reuses its memory.

@@ -1,0 +1,76 @@
+"""Makes the small networks of the tests; their output is committed, so that the tests need no Python.
+
+Run with the `onnx` package at hand: python make.py
+"""
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto as T, checker, helper as h, numpy_helper as nh, save
+
+HERE = Path(__file__).parent
+TYPES = {
+    "fp16": T.FLOAT16, "fp32": T.FLOAT, "fp64": T.DOUBLE, "bf16": T.BFLOAT16,
+    "u8": T.UINT8, "i32": T.INT32, "i64": T.INT64,
+}
+
+
+def network(name, nodes, inputs, outputs, initializers=()):
+    graph = h.make_graph(
+        nodes, name,
+        [h.make_tensor_value_info(*port) for port in inputs],
+        [h.make_tensor_value_info(*port) for port in outputs],
+        initializer=list(initializers),
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 18)], producer_name="aegis-tests")
+    model.ir_version = 9
+    checker.check_model(model, full_check=True)
+    save(model, HERE / f"{name}.onnx")
+
+
+# The same elements in another shape: real work for every type, and exact. A batch of rows of 2 becomes rows of 1.
+for word, ty in TYPES.items():
+    network(
+        f"reshape-{word}",
+        [h.make_node("Reshape", ["x", "shape"], ["y"])],
+        [("x", ty, ["batch", 2])], [("y", ty, ["rows", 1])],
+        [nh.from_array(np.array([-1, 1], np.int64), "shape")],
+    )
+
+# Output types outside wasi:nn's seven.
+network("to-bool", [h.make_node("Greater", ["x", "zero"], ["positive"])],
+        [("x", T.FLOAT, ["n"])], [("positive", T.BOOL, ["n"])], [nh.from_array(np.array(0, np.float32), "zero")])
+network("to-u32", [h.make_node("Cast", ["x"], ["count"], to=T.UINT32)],
+        [("x", T.FLOAT, ["n"])], [("count", T.UINT32, ["n"])])
+network("to-string", [h.make_node("Cast", ["x"], ["words"], to=T.STRING)],
+        [("x", T.FLOAT, ["n"])], [("words", T.STRING, ["n"])])
+# And an input.
+network("from-bool", [h.make_node("Cast", ["flag"], ["y"], to=T.FLOAT)],
+        [("flag", T.BOOL, ["n"])], [("y", T.FLOAT, ["n"])])
+
+# The size of the output is known only once the values are.
+network("nonzero", [h.make_node("NonZero", ["x"], ["places"])],
+        [("x", T.FLOAT, ["n"])], [("places", T.INT64, [1, "found"])])
+
+# Two inputs whose order matters, two outputs, one of them under the name of an input that passes straight through
+# another node; a scalar; no dynamic dimension.
+network("difference",
+        [h.make_node("Sub", ["left", "right"], ["difference"]), h.make_node("Sum", ["left", "right", "offset"], ["sum"])],
+        [("left", T.FLOAT, [3]), ("right", T.FLOAT, [3]), ("offset", T.FLOAT, [])],
+        [("difference", T.FLOAT, [3]), ("sum", T.FLOAT, [3])])
+
+# Outputs that are one tensor under several names inside.
+network("aliases",
+        [h.make_node("Relu", ["x"], ["inner"]), h.make_node("Identity", ["inner"], ["first"]),
+         h.make_node("Identity", ["inner"], ["second"])],
+        [("x", T.FLOAT, ["n"])], [("second", T.FLOAT, ["n"]), ("first", T.FLOAT, ["n"])])
+
+# A run of milliseconds at a batch of some hundred rows, for tests of what happens meanwhile: products with a matrix whose
+# every number is 1/256, so that each answer is its row's mean. The matrix is made at load, to keep the file small.
+side, times = 256, 24
+network("slow",
+        [h.make_node("ConstantOfShape", ["shape"], ["w"],
+                     value=nh.from_array(np.array([1 / side], np.float32), "value"))]
+        + [h.make_node("MatMul", [f"p{step}" if step else "x", "w"], [f"p{step + 1}" if step + 1 < times else "y"])
+           for step in range(times)],
+        [("x", T.FLOAT, ["batch", side])], [("y", T.FLOAT, ["batch", side])],
+        [nh.from_array(np.array([side, side], np.int64), "shape")])
