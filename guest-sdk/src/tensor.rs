@@ -10,6 +10,8 @@ use half::{
     slice::{HalfBitsSliceExt, HalfFloatSliceExt},
 };
 
+use serde::{Serialize, Serializer};
+
 pub use crate::bindings::{
     host::wasi::nn::tensor::TensorType, predict::aegis::inference::types::Datatype,
 };
@@ -264,6 +266,19 @@ impl<T: Element> Deref for Values<T> {
             Stored::InPlace(bytes) => T::view(bytes).unwrap_or_default(),
             Stored::Copied(values) => values,
         }
+    }
+}
+
+impl<T: Element> PartialEq for Values<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+/// As a list, so that an answer can hold what the graph gave.
+impl<T: Element + Serialize> Serialize for Values<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
     }
 }
 

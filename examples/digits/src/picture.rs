@@ -1,0 +1,223 @@
+//! From a picture file to ink on ground: decoded within bounds, grey, flattened, and with
+//! the ink told from the ground whichever of them is the darker.
+
+use std::io::Cursor;
+
+use aegis_guest::Failure;
+use image::{DynamicImage, GrayAlphaImage, ImageDecoder, ImageFormat, ImageReader};
+
+/// The most pixels that are decoded: 4096 x 4096.
+const MOST_PIXELS: u64 = 4096 * 4096;
+/// Ink differs from the ground by at least this much of 255, or there is none.
+const LEAST_CONTRAST: u8 = 24;
+
+/// How much ink there is at each pixel of a picture, 0 (ground) to 255.
+pub(crate) struct Ink {
+    pub(crate) width: usize,
+    pub(crate) values: Vec<u8>,
+}
+
+/// Reads a picture.
+pub(crate) fn ink(body: &[u8], format: ImageFormat) -> Result<Ink, Failure> {
+    if body.is_empty() {
+        return Err(Failure::invalid_input(
+            "the body is empty: a picture is wanted",
+        ));
+    }
+    let grey = flatten(decode(body, format)?.into_luma_alpha8());
+    tell_ink_from_ground(grey)
+        .ok_or_else(|| Failure::invalid_input("the picture is blank: a digit is wanted"))
+}
+
+fn decode(body: &[u8], format: ImageFormat) -> Result<DynamicImage, Failure> {
+    let unreadable = |error| Failure::invalid_input(format!("the picture cannot be read: {error}"));
+    let mut decoder = ImageReader::with_format(Cursor::new(body), format)
+        .into_decoder()
+        .map_err(unreadable)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        return Err(Failure::too_large(format!(
+            "the picture has {width} x {height} pixels: at most {MOST_PIXELS} are read"
+        )));
+    }
+    // Phones store a picture as the sensor saw it, and how it was held beside it.
+    let orientation = decoder.orientation().map_err(unreadable)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    picture.apply_orientation(orientation);
+    Ok(picture)
+}
+
+/// A grey picture, rows one after the other.
+struct Grey {
+    width: usize,
+    height: usize,
+    values: Vec<u8>,
+}
+
+/// Puts what is transparent on a ground that it can be told from: white under dark ink,
+/// black under light.
+fn flatten(picture: GrayAlphaImage) -> Grey {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let (mut light, mut opaque) = (0_u64, 0_u64);
+    for pixel in picture.pixels() {
+        let [grey, alpha] = pixel.0;
+        light += u64::from(grey) * u64::from(alpha);
+        opaque += u64::from(alpha);
+    }
+    let ground: u32 = if light > opaque * 127 { 0 } else { 255 };
+    let over = |[grey, alpha]: [u8; 2]| {
+        let (grey, alpha) = (u32::from(grey), u32::from(alpha));
+        ((grey * alpha + ground * (255 - alpha) + 127) / 255) as u8
+    };
+    Grey {
+        width,
+        height,
+        values: picture.pixels().map(|pixel| over(pixel.0)).collect(),
+    }
+}
+
+/// The ground is what the border mostly is; the ink is what differs from it, to the side on
+/// which more does. `None` if nothing does.
+fn tell_ink_from_ground(grey: Grey) -> Option<Ink> {
+    let Grey {
+        width,
+        height,
+        mut values,
+    } = grey;
+    let ground = median_of_border(&values, width, height)?;
+    let (darker, lighter) = values
+        .iter()
+        .fold((0_u64, 0_u64), |(darker, lighter), value| {
+            (
+                darker + u64::from(ground.saturating_sub(*value)),
+                lighter + u64::from(value.saturating_sub(ground)),
+            )
+        });
+    let mut histogram = [0_usize; 256];
+    for value in &mut values {
+        *value = if darker > lighter {
+            ground.saturating_sub(*value)
+        } else {
+            value.saturating_sub(ground)
+        };
+        histogram
+            .get_mut(usize::from(*value))
+            .map(|count| *count += 1)?;
+    }
+    // Full ink is what the strongest pixels have, but not the few that are only noise.
+    let full = strongest(&histogram, 1 + values.len() / 2000);
+    if full < LEAST_CONTRAST {
+        return None;
+    }
+    let scale = f32::from(full);
+    for value in &mut values {
+        // The faintest quarter is paper and shadow, the strongest quarter is full ink.
+        *value = ((f32::from(*value) / scale - 0.25) * 2.0 * 255.0).clamp(0.0, 255.0) as u8;
+    }
+    Some(Ink { width, values })
+}
+
+/// The grey that half of the border's pixels do not exceed.
+fn median_of_border(values: &[u8], width: usize, height: usize) -> Option<u8> {
+    let mut border: Vec<u8> = Vec::with_capacity(2 * (width + height));
+    border.extend(values.iter().take(width));
+    border.extend(values.iter().rev().take(width));
+    for row in values.chunks_exact(width.max(1)) {
+        border.extend(row.first());
+        border.extend(row.last());
+    }
+    border.sort_unstable();
+    border.get(border.len() / 2).copied()
+}
+
+/// The value that at least `count` pixels reach.
+fn strongest(histogram: &[usize; 256], count: usize) -> u8 {
+    let mut reached = 0;
+    for (value, pixels) in (0..=u8::MAX).zip(histogram).rev() {
+        reached += pixels;
+        if reached >= count {
+            return value;
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+    use image::{GrayAlphaImage, LumaA};
+
+    use super::*;
+
+    fn png(width: u32, height: u32, paint: impl Fn(u32, u32) -> [u8; 2]) -> Vec<u8> {
+        let picture = GrayAlphaImage::from_fn(width, height, |x, y| LumaA(paint(x, y)));
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    /// A bar in the middle third, of this grey and alpha on that ground.
+    fn bar(ink: [u8; 2], ground: [u8; 2]) -> Vec<u8> {
+        png(
+            30,
+            30,
+            |x, _| if (10..20).contains(&x) { ink } else { ground },
+        )
+    }
+
+    #[test]
+    fn ink_is_found_on_any_ground() {
+        let cases = [
+            ([0, 255], [255, 255]),
+            ([255, 255], [0, 255]),
+            ([90, 255], [200, 255]),
+            ([255, 255], [128, 255]),
+            ([0, 255], [0, 0]),
+            ([255, 255], [255, 0]),
+        ];
+        for (ink_is, ground) in cases {
+            let ink = ink(&bar(ink_is, ground), ImageFormat::Png).unwrap();
+            let row: Vec<u8> = ink.values.iter().take(ink.width).copied().collect();
+            let expected: Vec<u8> = (0..30)
+                .map(|x| if (10..20).contains(&x) { 255 } else { 0 })
+                .collect();
+            assert_eq!(row, expected, "{ink_is:?} on {ground:?}");
+        }
+    }
+
+    #[test]
+    fn a_blank_or_broken_picture_is_the_callers_mistake() {
+        let blank = png(30, 30, |_, _| [200, 255]);
+        let mut cut_off = bar([0, 255], [255, 255]);
+        cut_off.truncate(cut_off.len() / 2);
+        let cases: [(&[u8], &str); 4] = [
+            (b"", "the body is empty"),
+            (b"GIF89a", "the picture cannot be read"),
+            (&cut_off, "the picture cannot be read"),
+            (&blank, "the picture is blank"),
+        ];
+        for (body, message) in cases {
+            match ink(body, ImageFormat::Png) {
+                Err(Failure::InvalidInput(problem)) => {
+                    assert!(problem.message.starts_with(message), "{}", problem.message);
+                }
+                Err(other) => panic!("{message}: {other}"),
+                Ok(_) => panic!("{message}: was read"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() {
+        // The header of a PNG is enough: 20,000 x 20,000 pixels, and no data at all.
+        let mut header =
+            b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x4e\x20\0\0\x4e\x20\x08\0\0\0\0".to_vec();
+        header.extend([0xc6, 0x1b, 0x19, 0xe5]);
+        header.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e\0\0\0\0IEND\xae\x42\x60\x82");
+        match ink(&header, ImageFormat::Png) {
+            Err(Failure::TooLarge(message)) => assert!(message.contains("20000 x 20000")),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("was read"),
+        }
+    }
+}
