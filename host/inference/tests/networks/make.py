@@ -1,10 +1,11 @@
 """Makes the small networks of the tests; their output is committed, so that the tests need no Python.
 
-Run with the `onnx` package at hand: python make.py
+Run with the packages `onnx` and `openvino` at hand: python make.py
 """
 from pathlib import Path
 
 import numpy as np
+import openvino
 from onnx import TensorProto as T, checker, helper as h, numpy_helper as nh, save
 
 HERE = Path(__file__).parent
@@ -63,6 +64,12 @@ network("aliases",
         [h.make_node("Relu", ["x"], ["inner"]), h.make_node("Identity", ["inner"], ["first"]),
          h.make_node("Identity", ["inner"], ["second"])],
         [("x", T.FLOAT, ["n"])], [("second", T.FLOAT, ["n"]), ("first", T.FLOAT, ["n"])])
+
+# The same network as ONNX and as OpenVINO's IR, whose weights lie in a second file.
+network("scale", [h.make_node("Mul", ["x", "factors"], ["y"])],
+        [("x", T.FLOAT, ["rows", 3])], [("y", T.FLOAT, ["rows", 3])],
+        [nh.from_array(np.array([1, 10, 100], np.float32), "factors")])
+openvino.save_model(openvino.Core().read_model(HERE / "scale.onnx"), HERE / "scale.xml", compress_to_fp16=False)
 
 # A run of milliseconds at a batch of some hundred rows, for tests of what happens meanwhile: products with a matrix whose
 # every number is 1/256, so that each answer is its row's mean. The matrix is made at load, to keep the file small.
