@@ -1,0 +1,15 @@
+//! Handlers that misbehave, and a few that behave, for the tests of the sandbox and the
+//! server. Each file in `examples/` is one component, built by `scripts/handlers.sh guests`
+//! into `target/guests/`; `wat/` has components that no toolchain would make.
+//!
+//! | guest | what it is for |
+//! |---|---|
+//! | `hostile` | does what the query parameter `do` says; its docs list the words |
+//! | `counter` | answers how often its memory was used before: 0 unless state leaks |
+//! | `vocabulary` | a good `init`: 100,000 entries, made once and looked up by requests |
+//! | `init_fails` | an `init` that gives up with a message |
+//! | `init_random`, `init_clock` | an `init` that wants what is denied unless granted |
+//! | `sockets` | imports `wasi:sockets`, which no handler is granted |
+//! | `tensors` | `infer` only: gives its tensors back, or runs a graph on them |
+//!
+//! This library is empty: guests share nothing.

@@ -1,0 +1,12 @@
+;; Exports `predict` under the right name, but with another signature.
+(component
+  (core module $code
+    (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 16)
+    (func (export "predict") (param i32 i32) (result i32) i32.const 0))
+  (core instance $code (instantiate $code))
+  (func $predict (param "request" string) (result string)
+    (canon lift (core func $code "predict")
+      (memory $code "memory") (realloc (func $code "realloc"))))
+  (instance $exports (export "predict" (func $predict)))
+  (export "aegis:inference/predict@0.1.0" (instance $exports)))
