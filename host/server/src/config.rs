@@ -1,0 +1,76 @@
+//! What the server is told, checked: one plain struct that the command line fills.
+
+use std::{net::SocketAddr, time::Duration};
+
+use aegis_registry::manifest::Limits;
+
+/// How a server behaves. Sizes are bytes.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Whether the management routes (`/v1/…`) are there.
+    pub management: bool,
+    /// The operator's ceilings over what manifests ask for.
+    pub ceilings: Limits,
+    /// Load every model's stable version before the server is ready. Otherwise a model is
+    /// loaded by its first request.
+    pub prewarm_model: bool,
+    /// Ready only when every model's stable version is loaded.
+    pub readiness_check_model: bool,
+    /// The largest body of a prediction.
+    pub max_body_bytes: usize,
+    /// The largest package.
+    pub max_upload_bytes: u64,
+    /// Uploads taken at once; more are told to come back.
+    pub max_concurrent_uploads: usize,
+    /// The longest a request may take, whatever its manifest says, its body's arrival
+    /// included.
+    pub request_timeout: Duration,
+    /// The longest an upload may pause.
+    pub upload_idle_timeout: Duration,
+    /// The longest a connection may take to send a request's headers.
+    pub header_read_timeout: Duration,
+    /// The most bytes of one request's headers.
+    pub max_header_bytes: usize,
+    /// Connections at once; more wait to be accepted.
+    pub max_connections: usize,
+    /// How long after SIGTERM requests in flight may take.
+    pub grace_period: Duration,
+    /// How long after SIGTERM the server goes on accepting, not ready, so that load
+    /// balancers notice.
+    pub drain_delay: Duration,
+    /// Request headers that handlers get to see, lower case.
+    pub forward_headers: Vec<String>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            management: true,
+            ceilings: Limits::default(),
+            prewarm_model: true,
+            readiness_check_model: true,
+            max_body_bytes: 16 << 20,
+            max_upload_bytes: 1 << 30,
+            max_concurrent_uploads: 2,
+            request_timeout: Duration::from_secs(30),
+            upload_idle_timeout: Duration::from_secs(30),
+            header_read_timeout: Duration::from_secs(10),
+            max_header_bytes: 32 << 10,
+            max_connections: 4096,
+            grace_period: Duration::from_secs(25),
+            drain_delay: Duration::ZERO,
+            forward_headers: default_forward_headers(),
+        }
+    }
+}
+
+/// What a handler may know of a request's headers when the operator says nothing: what
+/// shapes an answer or ties traces together, and never credentials.
+pub(crate) fn default_forward_headers() -> Vec<String> {
+    ["accept", "accept-language", "traceparent", "tracestate", "user-agent"]
+        .map(str::to_owned)
+        .to_vec()
+}

@@ -1,0 +1,236 @@
+//! A model without a handler: the body is an Open Inference Protocol request in JSON, and
+//! so is the answer.
+//!
+//! `{"inputs":[{"name","shape","datatype","data"}]}` in, `{"outputs":[…]}` out, with `data`
+//! flat or nested, row-major. FP16 and BF16 have no JSON form in the protocol; they, raw
+//! tensors and the rest of `/v2` need a handler for now.
+
+use std::time::Instant;
+
+use aegis_inference::{ComputeError, Graph, NamedTensor, Shape, Tensor, TensorType};
+use aegis_sandbox::{Call, Failure, Problem, Request, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A graph that answers predictions by itself.
+#[derive(Clone)]
+pub struct DirectGraph {
+    graph: Graph,
+    timeout: std::time::Duration,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    inputs: Vec<Input>,
+}
+
+#[derive(Deserialize)]
+struct Input {
+    name: String,
+    shape: Vec<u32>,
+    datatype: String,
+    data: Value,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    outputs: Vec<Output>,
+}
+
+#[derive(Serialize)]
+struct Output {
+    name: String,
+    shape: Vec<u32>,
+    datatype: &'static str,
+    data: Value,
+}
+
+impl DirectGraph {
+    pub(crate) fn new(graph: Graph, timeout: std::time::Duration) -> DirectGraph {
+        DirectGraph { graph, timeout }
+    }
+
+    pub(crate) async fn predict(&self, call: &Call, request: &Request) -> Result<Response, Failure> {
+        let media_type = request.content_type.as_deref().unwrap_or("application/json");
+        if !media_type.trim_start().starts_with("application/json") {
+            return Err(Failure::UnsupportedMediaType(format!(
+                "this model takes application/json, not {media_type}"
+            )));
+        }
+        let inputs = parse(&request.body)?;
+        let own = Instant::now() + self.timeout;
+        let deadline = call.deadline.map_or(own, |callers| callers.min(own));
+        let outputs = self
+            .graph
+            .compute(inputs, Some(deadline))
+            .await
+            .map_err(failure)?;
+        let outputs = outputs.iter().map(output).collect::<Result<_, _>>()?;
+        let body = serde_json::to_vec(&Answer { outputs })
+            .map_err(|error| Failure::Internal(error.to_string()))?;
+        Ok(Response {
+            content_type: "application/json".to_owned(),
+            headers: Vec::new(),
+            body,
+        })
+    }
+}
+
+fn invalid(message: impl Into<String>, field: Option<String>) -> Failure {
+    Failure::InvalidInput(Problem {
+        message: message.into(),
+        field,
+    })
+}
+
+fn parse(body: &[u8]) -> Result<Vec<NamedTensor>, Failure> {
+    let body: Body = serde_json::from_slice(body).map_err(|error| {
+        invalid(
+            format!(
+                "the body is not an inference request: {error}; wanted is \
+                 {{\"inputs\":[{{\"name\",\"shape\",\"datatype\",\"data\"}}]}}"
+            ),
+            None,
+        )
+    })?;
+    body.inputs
+        .into_iter()
+        .enumerate()
+        .map(|(index, input)| tensor(index, input))
+        .collect()
+}
+
+fn tensor(index: usize, input: Input) -> Result<NamedTensor, Failure> {
+    let at = |key: &str| Some(format!("/inputs/{index}/{key}"));
+    let ty = match input.datatype.as_str() {
+        "FP32" => TensorType::Fp32,
+        "FP64" => TensorType::Fp64,
+        "UINT8" => TensorType::U8,
+        "INT32" => TensorType::I32,
+        "INT64" => TensorType::I64,
+        other => {
+            return Err(invalid(
+                format!("datatype `{other}` has no JSON form here; use FP32, FP64, UINT8, INT32 or INT64"),
+                at("datatype"),
+            ));
+        }
+    };
+    let shape =
+        Shape::new(&input.shape).map_err(|error| invalid(error.to_string(), at("shape")))?;
+    let mut bytes = Vec::new();
+    flatten(&input.data, ty, &mut bytes).map_err(|message| invalid(message, at("data")))?;
+    let tensor =
+        Tensor::new(ty, shape, bytes).map_err(|error| invalid(error.to_string(), at("data")))?;
+    Ok(NamedTensor::new(input.name, tensor))
+}
+
+/// Appends the numbers of `data`, flat or nested, in order.
+fn flatten(data: &Value, ty: TensorType, bytes: &mut Vec<u8>) -> Result<(), String> {
+    match data {
+        Value::Array(values) => values
+            .iter()
+            .try_for_each(|value| flatten(value, ty, bytes)),
+        Value::Number(number) => {
+            let out_of_range = || format!("{number} does not fit {ty}");
+            match ty {
+                TensorType::Fp32 => {
+                    let wide = number.as_f64().ok_or_else(out_of_range)?;
+                    let narrow = wide as f32;
+                    if !narrow.is_finite() {
+                        return Err(out_of_range());
+                    }
+                    bytes.extend_from_slice(&narrow.to_le_bytes());
+                }
+                TensorType::Fp64 => bytes
+                    .extend_from_slice(&number.as_f64().ok_or_else(out_of_range)?.to_le_bytes()),
+                TensorType::U8 => bytes.push(
+                    number
+                        .as_u64()
+                        .and_then(|wide| u8::try_from(wide).ok())
+                        .ok_or_else(out_of_range)?,
+                ),
+                TensorType::I32 => bytes.extend_from_slice(
+                    &number
+                        .as_i64()
+                        .and_then(|wide| i32::try_from(wide).ok())
+                        .ok_or_else(out_of_range)?
+                        .to_le_bytes(),
+                ),
+                TensorType::I64 => bytes
+                    .extend_from_slice(&number.as_i64().ok_or_else(out_of_range)?.to_le_bytes()),
+                _ => return Err(format!("{ty} has no JSON form")),
+            }
+            Ok(())
+        }
+        other => Err(format!("numbers are wanted, found {other}")),
+    }
+}
+
+fn output(named: &NamedTensor) -> Result<Output, Failure> {
+    let tensor = &named.tensor;
+    let internal = |message: String| Failure::Internal(message);
+    let (datatype, data) = match tensor.ty() {
+        TensorType::Fp32 => ("FP32", numbers::<f32>(tensor)),
+        TensorType::Fp64 => ("FP64", numbers::<f64>(tensor)),
+        TensorType::U8 => ("UINT8", numbers::<u8>(tensor)),
+        TensorType::I32 => ("INT32", numbers::<i32>(tensor)),
+        TensorType::I64 => ("INT64", numbers::<i64>(tensor)),
+        other => {
+            return Err(internal(format!(
+                "output `{}` is {other}, which has no JSON form; put a handler around the graph",
+                named.name
+            )));
+        }
+    };
+    Ok(Output {
+        name: named.name.to_string(),
+        shape: tensor.shape().dims().to_vec(),
+        datatype,
+        data: data.map_err(internal)?,
+    })
+}
+
+fn numbers<T: aegis_inference::Element + Serialize>(tensor: &Tensor) -> Result<Value, String> {
+    let values = tensor.to_vec::<T>().map_err(|error| error.to_string())?;
+    serde_json::to_value(values).map_err(|error| error.to_string())
+}
+
+fn failure(error: ComputeError) -> Failure {
+    let message = error.to_string();
+    match error {
+        ComputeError::InvalidInput(_) => invalid(message, None),
+        ComputeError::QueueFull { .. } => Failure::Overloaded(message),
+        ComputeError::DeadlineExceeded => Failure::Timeout(message),
+        _ => Failure::Internal(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+    use super::*;
+
+    #[test]
+    fn nested_and_flat_data_are_the_same_tensor() {
+        let flat = br#"{"inputs":[{"name":"x","shape":[2,2],"datatype":"FP32","data":[1,2,3,4]}]}"#;
+        let nested =
+            br#"{"inputs":[{"name":"x","shape":[2,2],"datatype":"FP32","data":[[1,2],[3,4]]}]}"#;
+        let (flat, nested) = (parse(flat).unwrap(), parse(nested).unwrap());
+        assert_eq!(flat[0].tensor.bytes(), nested[0].tensor.bytes());
+    }
+
+    #[test]
+    fn what_does_not_fit_says_where() {
+        for (body, field) in [
+            (r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP16","data":[1]}]}"#, "/inputs/0/datatype"),
+            (r#"{"inputs":[{"name":"x","shape":[2],"datatype":"FP32","data":[1]}]}"#, "/inputs/0/data"),
+            (r#"{"inputs":[{"name":"x","shape":[1],"datatype":"UINT8","data":[256]}]}"#, "/inputs/0/data"),
+            (r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":["a"]}]}"#, "/inputs/0/data"),
+        ] {
+            let Failure::InvalidInput(problem) = parse(body.as_bytes()).unwrap_err() else {
+                unreachable!("{body}");
+            };
+            assert_eq!(problem.field.as_deref(), Some(field), "{body}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What every route works with, and the router that binds paths to routes.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use aegis_telemetry::{EndpointMetrics, Telemetry, UNMATCHED_ENDPOINT};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::StatusCode,
+    response::Response,
+    routing::{get, post, put},
+};
+use tokio::sync::Semaphore;
+
+use super::{
+    error::ApiError,
+    health::{self, Backend, Status},
+    instrument::instrumented,
+    manage::{Action, manage},
+    predict,
+};
+use crate::{config::ServerConfig, models::Models};
+
+/// What the routes share.
+pub(crate) struct App {
+    pub(crate) models: Models,
+    pub(crate) config: ServerConfig,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) uploads: Arc<Semaphore>,
+    draining: AtomicBool,
+    in_flight: AtomicUsize,
+}
+
+impl App {
+    pub(crate) fn new(
+        models: Models,
+        config: ServerConfig,
+        telemetry: Arc<Telemetry>,
+        backends: Vec<aegis_inference::BackendStatus>,
+    ) -> App {
+        App {
+            uploads: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
+            backends: backends
+                .into_iter()
+                .map(|backend| Backend {
+                    name: backend.kind.name(),
+                    available: backend.available,
+                    version: backend.version,
+                    detail: backend.detail,
+                })
+                .collect(),
+            models,
+            config,
+            telemetry,
+            draining: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// From here on the server is not ready.
+    pub(crate) fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Requests being answered.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        if self.draining.load(Ordering::Acquire) {
+            Status::Draining
+        } else if !self.models.started() {
+            Status::Loading
+        } else if self.config.readiness_check_model
+            && self.config.prewarm_model
+            && !self.models.all_loaded()
+        {
+            Status::Degraded
+        } else {
+            Status::Ready
+        }
+    }
+}
+
+/// A request being answered.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn new(count: &'a AtomicUsize) -> InFlight<'a> {
+        count.fetch_add(1, Ordering::AcqRel);
+        InFlight(count)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The statuses whose series exist at zero from the start, by route.
+const PREDICT_STATUSES: &[u16] = &[200, 400, 404, 413, 415, 422, 429, 500, 503, 504];
+const MANAGE_STATUSES: &[u16] = &[200, 400, 404, 422, 500];
+
+/// Binds the routes.
+pub(crate) fn router(app: &Arc<App>) -> Router {
+    let plain = &[200];
+    let health = &[200, 503];
+    let mut router = Router::new()
+        .route("/predict", post(route(app, "POST", "/predict", PREDICT_STATUSES, predict::predict)))
+        .route("/health", get(route(app, "GET", "/health", health, health::health)))
+        .route("/livez", get(route(app, "GET", "/livez", plain, health::livez)))
+        .route("/readyz", get(route(app, "GET", "/readyz", health, health::readyz)))
+        .route("/metrics", get(route(app, "GET", "/metrics", plain, health::metrics)));
+    if app.config.management {
+        router = management(app, router);
+    }
+    router
+        .fallback(route(app, "OTHER", UNMATCHED_ENDPOINT, &[404], not_found))
+        .method_not_allowed_fallback(route(
+            app,
+            "OTHER",
+            UNMATCHED_ENDPOINT,
+            &[404],
+            method_not_allowed,
+        ))
+        // Each route holds its own bodies to its own bounds.
+        .layer(DefaultBodyLimit::disable())
+}
+
+fn management(app: &Arc<App>, router: Router) -> Router {
+    const MODELS: &str = "/v1/models";
+    const MODEL: &str = "/v1/models/{model}";
+    const VERSIONS: &str = "/v1/models/{model}/versions";
+    const VERSION: &str = "/v1/models/{model}/versions/{version}";
+    const TRAFFIC: &str = "/v1/models/{model}/traffic";
+    let on = |method, endpoint, action| {
+        route(app, method, endpoint, MANAGE_STATUSES, move |app, request, id| {
+            manage(action, app, request, id)
+        })
+    };
+    router
+        .route(MODELS, get(on("GET", MODELS, Action::List)))
+        .route(
+            MODEL,
+            get(on("GET", MODEL, Action::Show)).delete(on("DELETE", MODEL, Action::Delete)),
+        )
+        .route(VERSIONS, post(on("POST", VERSIONS, Action::Upload)))
+        .route(
+            VERSION,
+            get(on("GET", VERSION, Action::ShowVersion))
+                .delete(on("DELETE", VERSION, Action::DeleteVersion)),
+        )
+        .route(TRAFFIC, put(on("PUT", TRAFFIC, Action::SetTraffic)))
+}
+
+/// A route's handler: `handle` with what all routes have in common around it.
+fn route<F, Fut>(
+    app: &Arc<App>,
+    method: &str,
+    endpoint: &str,
+    statuses: &[u16],
+    handle: F,
+) -> impl Fn(Request) -> Pin<Box<dyn Future<Output = Response> + Send>> + Clone + Send + Sync + 'static
+where
+    F: Fn(Arc<App>, Request, Arc<str>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Response, ApiError>> + Send + 'static,
+{
+    let metrics: EndpointMetrics = app.telemetry.http().endpoint(method, endpoint, statuses);
+    let app = Arc::clone(app);
+    move |request| {
+        let (app, metrics, handle) = (Arc::clone(&app), metrics.clone(), handle.clone());
+        Box::pin(async move {
+            let _in_flight = InFlight::new(&app.in_flight);
+            let shared = Arc::clone(&app);
+            instrumented(&metrics, request, move |request, id| handle(shared, request, id)).await
+        })
+    }
+}
+
+async fn not_found(
+    _app: Arc<App>,
+    request: Request,
+    _id: Arc<str>,
+) -> Result<Response, ApiError> {
+    Err(ApiError::new(
+        StatusCode::NOT_FOUND,
+        "no_such_route",
+        format!(
+            "there is nothing at {}; predictions are at POST /predict?identifier=NAME",
+            request.uri().path().escape_debug()
+        ),
+    ))
+}
+
+async fn method_not_allowed(
+    _app: Arc<App>,
+    request: Request,
+    _id: Arc<str>,
+) -> Result<Response, ApiError> {
+    Err(ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!(
+            "{} does not take {}; the header Allow names what it takes",
+            request.uri().path().escape_debug(),
+            request.method()
+        ),
+    ))
+}

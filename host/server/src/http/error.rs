@@ -1,0 +1,223 @@
+//! The one shape of every error answer, and how each room's errors become it.
+//!
+//! `{"error": "what was wrong", "code": "stable_word", "request_id": "…"}`, with `field`
+//! where the fault has a place. `error` is where the Open Inference Protocol has its text,
+//! so the same body serves its clients.
+
+use aegis_registry::{ErrorKind, RegistryError};
+use aegis_sandbox::{Failure, Fault};
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::{admission::Refusal, load::PackageLoadError, models::ModelsError};
+
+/// An error on its way to the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    /// Where the fault is: a JSON pointer or a name.
+    pub(crate) field: Option<String>,
+}
+
+/// Seconds after which a caller that was turned away may come back.
+const RETRY_AFTER: &str = "1";
+
+#[derive(Serialize)]
+struct Shape<'a> {
+    error: &'a str,
+    code: &'static str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+}
+
+impl ApiError {
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> ApiError {
+        ApiError {
+            status,
+            code,
+            message: message.into(),
+            field: None,
+        }
+    }
+
+    pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// The answer. What the host itself got wrong is in the log under the request's id;
+    /// the caller gets the id.
+    pub(crate) fn into_response(self, request_id: &str) -> Response {
+        let body = serde_json::to_vec(&Shape {
+            error: &self.message,
+            code: self.code,
+            request_id,
+            field: self.field.as_deref(),
+        })
+        .unwrap_or_default();
+        let mut response = (
+            self.status,
+            [(header::CONTENT_TYPE, "application/json")],
+            Body::from(body),
+        )
+            .into_response();
+        if matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        let status = match error.kind() {
+            ErrorKind::BadRequest => StatusCode::BAD_REQUEST,
+            ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ErrorKind::Conflict => StatusCode::CONFLICT,
+            ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorKind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorKind::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+            ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(%error, "registry");
+        }
+        ApiError::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<PackageLoadError> for ApiError {
+    fn from(error: PackageLoadError) -> Self {
+        let status = if error.is_hosts_fault() {
+            tracing::error!(%error, "loading a package");
+            StatusCode::INTERNAL_SERVER_ERROR
+        } else {
+            StatusCode::UNPROCESSABLE_ENTITY
+        };
+        ApiError::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<ModelsError> for ApiError {
+    fn from(error: ModelsError) -> Self {
+        match error {
+            ModelsError::Registry(error) => error.into(),
+            ModelsError::Package(error) => error.into(),
+            ModelsError::NoStableVersion { .. } => ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_stable_version",
+                error.to_string(),
+            ),
+            ModelsError::NotLoaded { .. } => ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not_loaded",
+                error.to_string(),
+            ),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::QueueFull { max_queue } => ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "overloaded",
+                format!("{max_queue} requests for this model wait already; try again later"),
+            ),
+            Refusal::Deadline => ApiError::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                "the request's time ran out while it waited for its turn",
+            ),
+        }
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::InvalidInput(problem) => ApiError {
+                field: problem.field,
+                ..ApiError::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "invalid_input",
+                    problem.message,
+                )
+            },
+            Failure::UnsupportedMediaType(message) => ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                message,
+            ),
+            Failure::TooLarge(message) => {
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "input_too_large", message)
+            }
+            Failure::Overloaded(message) => {
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", message)
+            }
+            Failure::NotReady(message) => {
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message)
+            }
+            Failure::Timeout(message) => {
+                ApiError::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message)
+            }
+            // The words are for the operator: they are in the log.
+            Failure::Internal(_) => ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "handler_error",
+                "the model's handler reported an error of its own; the log has it under this request id",
+            ),
+        }
+    }
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> Self {
+        let (status, code, message) = match &fault {
+            Fault::Trap { .. } => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "handler_trap",
+                "the model's handler crashed; the log has the backtrace under this request id"
+                    .to_owned(),
+            ),
+            Fault::OutOfMemory { .. } => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "handler_out_of_memory",
+                fault.to_string(),
+            ),
+            Fault::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "timeout", fault.to_string()),
+            Fault::ResponseTooLarge { .. } => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "response_too_large",
+                fault.to_string(),
+            ),
+            Fault::NoFreeInstance { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_free_instance",
+                fault.to_string(),
+            ),
+            Fault::NoSuchExport { .. } => (
+                StatusCode::NOT_IMPLEMENTED,
+                "not_exported",
+                fault.to_string(),
+            ),
+        };
+        ApiError::new(status, code, message)
+    }
+}

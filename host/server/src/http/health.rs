@@ -1,0 +1,144 @@
+//! `/health`, `/livez`, `/readyz` and `/metrics`.
+//!
+//! Alive: the process answers. Ready: every required model is loaded and the server is
+//! not draining. `/health` says the same as `/readyz` with the state of every model.
+
+use std::sync::Arc;
+
+use aegis_telemetry::PROMETHEUS_CONTENT_TYPE;
+use axum::{
+    Json,
+    extract::Request,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::{app::App, error::ApiError};
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    models: Vec<Model>,
+    backends: Vec<Backend>,
+}
+
+#[derive(Serialize)]
+struct Model {
+    name: String,
+    model_version: Option<u64>,
+    loaded: bool,
+    /// The backend of the model's first graph; `null` if it is not loaded or has none.
+    backend: Option<&'static str>,
+    graphs: Vec<Graph>,
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Graph {
+    name: String,
+    backend: &'static str,
+}
+
+#[derive(Clone, Serialize)]
+pub(crate) struct Backend {
+    pub(crate) name: &'static str,
+    pub(crate) available: bool,
+    pub(crate) version: Option<String>,
+    pub(crate) detail: String,
+}
+
+pub(crate) async fn health(
+    app: Arc<App>,
+    _request: Request,
+    _id: Arc<str>,
+) -> Result<Response, ApiError> {
+    let models = app
+        .models
+        .status()
+        .into_iter()
+        .map(|model| Model {
+            backend: model.backends.first().map(|(_, backend)| *backend),
+            graphs: model
+                .backends
+                .into_iter()
+                .map(|(name, backend)| Graph { name, backend })
+                .collect(),
+            name: model.name.to_string(),
+            model_version: model.stable.map(|version| version.get()),
+            loaded: model.loaded,
+            digest: model.digest.map(|digest| digest.to_string()),
+            error: model.error,
+        })
+        .collect();
+    let status = app.status();
+    let body = Health {
+        status: status.word(),
+        models,
+        backends: app.backends.clone(),
+    };
+    Ok((status.code(), Json(body)).into_response())
+}
+
+pub(crate) async fn livez(
+    _app: Arc<App>,
+    _request: Request,
+    _id: Arc<str>,
+) -> Result<Response, ApiError> {
+    Ok("ok\n".into_response())
+}
+
+pub(crate) async fn readyz(
+    app: Arc<App>,
+    _request: Request,
+    _id: Arc<str>,
+) -> Result<Response, ApiError> {
+    let status = app.status();
+    Ok((status.code(), format!("{}\n", status.word())).into_response())
+}
+
+pub(crate) async fn metrics(
+    app: Arc<App>,
+    _request: Request,
+    _id: Arc<str>,
+) -> Result<Response, ApiError> {
+    let text = app.telemetry.render().map_err(|error| {
+        tracing::error!(%error, "metrics");
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "metrics_failed",
+            "the metrics could not be rendered; the log has the reason",
+        )
+    })?;
+    Ok(([(header::CONTENT_TYPE, PROMETHEUS_CONTENT_TYPE)], text).into_response())
+}
+
+/// How the server stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Ready,
+    Loading,
+    /// Something that should be loaded is not.
+    Degraded,
+    Draining,
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Status::Ready => "ok",
+            Status::Loading => "loading",
+            Status::Degraded => "degraded",
+            Status::Draining => "draining",
+        }
+    }
+
+    fn code(self) -> StatusCode {
+        match self {
+            Status::Ready => StatusCode::OK,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! `/v1/models…`: list, show, delete, and which version answers.
+//!
+//! Reached without credentials on loopback only. A browser reaches loopback too, on behalf
+//! of any page, so a request that names an `Origin` is refused: no page manages models.
+
+use std::sync::Arc;
+
+use aegis_registry::{Model, ModelName, RegistryError, Traffic, Version, VersionRecord};
+use axum::{
+    Json, RequestExt,
+    extract::{Path, Request},
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{app::App, body, error::ApiError, upload};
+use crate::models::ModelStatus;
+
+/// The largest JSON body of a management call.
+const MAX_BODY: usize = 64 << 10;
+
+#[derive(Serialize)]
+struct Listing {
+    models: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    name: String,
+    description: Option<String>,
+    traffic: Traffic,
+    loaded: bool,
+    loaded_versions: Vec<u64>,
+    graphs: Vec<ShownGraph>,
+    versions: Vec<ShownVersion>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShownGraph {
+    name: String,
+    backend: &'static str,
+}
+
+#[derive(Serialize)]
+struct ShownVersion {
+    version: u64,
+    digest: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: time::OffsetDateTime,
+    created_by: Option<String>,
+    bytes: u64,
+    files: Vec<aegis_registry::FileRecord>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrafficWish {
+    stable: Version,
+}
+
+/// What a management route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    List,
+    Show,
+    ShowVersion,
+    Upload,
+    SetTraffic,
+    DeleteVersion,
+    Delete,
+}
+
+/// The parameters of a management route's path; which are there, the route says.
+#[derive(Deserialize)]
+struct Names {
+    #[serde(default)]
+    model: String,
+    #[serde(default)]
+    version: String,
+}
+
+/// One management call.
+pub(crate) async fn manage(
+    action: Action,
+    app: Arc<App>,
+    mut request: Request,
+    id: Arc<str>,
+) -> Result<Response, ApiError> {
+    if let Some(origin) = request.headers().get(header::ORIGIN) {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "cross_origin",
+            format!("management is not for web pages; this request comes from one ({origin:?})"),
+        ));
+    }
+    if action == Action::List {
+        return list(&app).await;
+    }
+    let Path(names) = request
+        .extract_parts::<Path<Names>>()
+        .await
+        .map_err(|rejection| ApiError::bad_request("invalid_path", rejection.body_text()))?;
+    let model = name(&names.model)?;
+    match action {
+        Action::List => list(&app).await,
+        Action::Show => show(&app, &model).await,
+        Action::ShowVersion => show_version(&app, &model, number(&names.version)?).await,
+        Action::Upload => upload::upload(&app, model, request, &id).await,
+        Action::SetTraffic => set_traffic(&app, &model, request).await,
+        Action::DeleteVersion => {
+            let version = number(&names.version)?;
+            app.models.delete_version(&model, version, None).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        Action::Delete => {
+            app.models.delete_model(&model, None).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+    }
+}
+
+fn name(given: &str) -> Result<ModelName, ApiError> {
+    given
+        .parse()
+        .map_err(|error| RegistryError::InvalidName(error).into())
+}
+
+fn number(given: &str) -> Result<Version, ApiError> {
+    given
+        .parse()
+        .map_err(|error| RegistryError::InvalidVersion(error).into())
+}
+
+async fn list(app: &App) -> Result<Response, ApiError> {
+    let models = app.models.list().await?;
+    let models = models
+        .into_iter()
+        .map(|model| shown(app, model))
+        .collect();
+    Ok(Json(Listing { models }).into_response())
+}
+
+async fn show(app: &App, name: &ModelName) -> Result<Response, ApiError> {
+    let model = app.models.show(name).await?;
+    Ok(Json(shown(app, model)).into_response())
+}
+
+async fn show_version(
+    app: &App,
+    name: &ModelName,
+    version: Version,
+) -> Result<Response, ApiError> {
+    let model = app.models.show(name).await?;
+    let record = model
+        .versions
+        .iter()
+        .find(|record| record.version == version)
+        .ok_or_else(|| RegistryError::VersionNotFound {
+            name: name.clone(),
+            version,
+        })?;
+    Ok(Json(shown_version(record)).into_response())
+}
+
+async fn set_traffic(app: &App, name: &ModelName, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(&parts.headers, body, MAX_BODY, app.config.request_timeout).await?;
+    is_json(&parts.headers)?;
+    let wish: TrafficWish = serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_traffic",
+            format!("the body is not a traffic rule: {error}; wanted is {{\"stable\": N}}"),
+        )
+    })?;
+    app.models.promote(name, wish.stable, None).await?;
+    show(app, name).await
+}
+
+fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("application/json");
+    if given.trim_start().starts_with("application/json") {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        format!("application/json is wanted here, not {given}"),
+    ))
+}
+
+/// The query parameter `promote` of an upload.
+pub(crate) fn promote_flag(uri: &Uri) -> Result<bool, ApiError> {
+    let query = uri.query().unwrap_or_default();
+    let mut promote = false;
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        promote = match (&*key, &*value) {
+            ("promote", "true" | "1" | "") => true,
+            ("promote", "false" | "0") => false,
+            ("promote", other) => {
+                return Err(ApiError::bad_request(
+                    "invalid_parameter",
+                    format!("promote is true or false, not `{}`", other.escape_debug()),
+                ));
+            }
+            (other, _) => {
+                return Err(ApiError::bad_request(
+                    "unknown_parameter",
+                    format!(
+                        "an upload has no parameter `{}`; it has `promote`",
+                        other.escape_debug()
+                    ),
+                ));
+            }
+        };
+    }
+    Ok(promote)
+}
+
+fn shown(app: &App, model: Model) -> Shown {
+    let status = app.models.status_of(&model.name);
+    let stable = model.traffic.stable;
+    let description = model
+        .versions
+        .iter()
+        .find(|record| Some(record.version) == stable)
+        .and_then(|record| record.manifest.description.clone());
+    let ModelStatus {
+        loaded,
+        loaded_versions,
+        backends,
+        error,
+        ..
+    } = status.unwrap_or_else(|| ModelStatus {
+        name: model.name.clone(),
+        stable,
+        loaded: false,
+        digest: None,
+        backends: Vec::new(),
+        loaded_versions: Vec::new(),
+        error: None,
+    });
+    Shown {
+        name: model.name.to_string(),
+        description,
+        traffic: model.traffic,
+        loaded,
+        loaded_versions: loaded_versions.into_iter().map(Version::get).collect(),
+        graphs: backends
+            .into_iter()
+            .map(|(name, backend)| ShownGraph { name, backend })
+            .collect(),
+        versions: model
+            .versions
+            .iter()
+            .map(|record| shown_version(record))
+            .collect(),
+        error,
+    }
+}
+
+fn shown_version(record: &VersionRecord) -> ShownVersion {
+    ShownVersion {
+        version: record.version.get(),
+        digest: record.digest.to_string(),
+        created_at: record.created_at,
+        created_by: record.created_by.clone(),
+        bytes: record.total_bytes(),
+        files: record.files.clone(),
+    }
+}
+

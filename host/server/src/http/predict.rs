@@ -1,0 +1,424 @@
+//! `POST /predict?identifier=NAME[&version=N]`: one prediction, from the caller's bytes to
+//! the handler's.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aegis_registry::{ModelName, RegistryError, Version};
+use aegis_sandbox::{Call, Failure, Fault, Outcome as Ended, Request as Prediction, Signals};
+use aegis_telemetry::{Outcome, TrapReason};
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Uri, header},
+    response::Response,
+};
+
+use super::{app::App, body, error::ApiError};
+use crate::{models::ModelsError, version::LoadedVersion};
+
+const MODEL: HeaderName = HeaderName::from_static("aegis-model");
+const MODEL_VERSION: HeaderName = HeaderName::from_static("aegis-model-version");
+
+/// Answers one prediction request.
+pub(crate) async fn predict(
+    app: Arc<App>,
+    request: Request,
+    id: Arc<str>,
+) -> Result<Response, ApiError> {
+    let start = Instant::now();
+    let (parts, body) = request.into_parts();
+    let target = match Target::read(&parts.uri) {
+        Ok(target) => target,
+        Err(error) => {
+            body::drain(body).await;
+            return Err(error);
+        }
+    };
+    let version = match app.models.resolve(&target.name, target.version).await {
+        Ok(version) => version,
+        Err(error) => {
+            body::drain(body).await;
+            return Err(not_resolved(error));
+        }
+    };
+    let answer = answer(&app, &version, target, &parts.headers, body, &id, start).await;
+    let mut response = answer.unwrap_or_else(|error| error.into_response(&id));
+    name_version(&mut response, &version);
+    Ok(response)
+}
+
+/// A model that is there and does not load is the host's trouble at this hour, not the
+/// caller's.
+fn not_resolved(error: ModelsError) -> ApiError {
+    match error {
+        ModelsError::Package(error) => ApiError::new(
+            axum::http::StatusCode::SERVICE_UNAVAILABLE,
+            "not_loaded",
+            format!("the model is not loaded: {error}"),
+        ),
+        error => error.into(),
+    }
+}
+
+async fn answer(
+    app: &App,
+    version: &LoadedVersion,
+    target: Target,
+    headers: &HeaderMap,
+    body: Body,
+    id: &Arc<str>,
+    start: Instant,
+) -> Result<Response, ApiError> {
+    let limit = app.config.max_body_bytes;
+    let mut counted = Counted::new(version);
+    let body = body::read(headers, body, limit, app.config.request_timeout)
+        .await
+        .inspect_err(|error| counted.end(refused_outcome(error), None))?;
+    let arrived = Instant::now();
+    let deadline = (start + app.config.request_timeout).min(arrived + version.timeout);
+    let _permit = version.admission.enter(deadline).await.map_err(|refusal| {
+        let error = ApiError::from(refusal);
+        counted.end(refused_outcome(&error), Some(arrived.elapsed()));
+        error
+    })?;
+    let call = Call {
+        request_id: Arc::clone(id),
+        deadline: Some(deadline),
+    };
+    let prediction = Prediction {
+        id: id.to_string(),
+        content_type: text(headers.get(header::CONTENT_TYPE)),
+        headers: forwarded(headers, &app.config.forward_headers),
+        query: target.rest,
+        body,
+    };
+    let Ended {
+        result,
+        signals,
+        instantiate,
+    } = version.predictor.predict(&call, &prediction).await;
+    if let Some(took) = instantiate {
+        version.metrics.instantiated(took);
+    }
+    report(version, id, &signals);
+    let (outcome, answer) = match result {
+        Ok(Ok(response)) => match to_http(response, version, id) {
+            Ok(response) => (Outcome::Ok, Ok(response)),
+            Err(error) => (Outcome::HandlerError, Err(error)),
+        },
+        Ok(Err(failure)) => {
+            if let Failure::Internal(message) = &failure {
+                tracing::error!(
+                    model = %version.name,
+                    version = version.version.get(),
+                    request_id = %id,
+                    "the handler reported: {message}"
+                );
+            }
+            (failure_outcome(&failure), Err(ApiError::from(failure)))
+        }
+        Err(fault) => {
+            if let Some(reason) = trap_reason(&fault) {
+                version.metrics.trap(reason);
+            }
+            (fault_outcome(&fault), Err(ApiError::from(fault)))
+        }
+    };
+    counted.end(outcome, Some(arrived.elapsed()));
+    answer
+}
+
+/// Which model a request is for, and the query that is left for the handler.
+#[derive(Debug, PartialEq)]
+struct Target {
+    name: ModelName,
+    version: Option<Version>,
+    rest: Vec<(String, String)>,
+}
+
+impl Target {
+    fn read(uri: &Uri) -> Result<Target, ApiError> {
+        let mut name = None;
+        let mut version = None;
+        let mut rest = Vec::new();
+        let query = uri.query().unwrap_or_default();
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            let slot = match &*key {
+                "identifier" => &mut name,
+                "version" => &mut version,
+                _ => {
+                    rest.push((key.into_owned(), value.into_owned()));
+                    continue;
+                }
+            };
+            if slot.replace(value).is_some() {
+                return Err(ApiError::bad_request(
+                    "repeated_parameter",
+                    format!("query parameter `{key}` is given twice; give it once"),
+                ));
+            }
+        }
+        let Some(name) = name else {
+            return Err(ApiError::bad_request(
+                "missing_identifier",
+                "the query parameter `identifier` names the model: POST /predict?identifier=NAME",
+            ));
+        };
+        Ok(Target {
+            name: name.parse().map_err(RegistryError::from)?,
+            version: version
+                .map(|version| version.parse())
+                .transpose()
+                .map_err(RegistryError::from)?,
+            rest,
+        })
+    }
+}
+
+fn text(value: Option<&HeaderValue>) -> Option<String> {
+    value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+fn forwarded(headers: &HeaderMap, names: &[String]) -> Vec<(String, String)> {
+    names
+        .iter()
+        .flat_map(|name| {
+            headers
+                .get_all(name)
+                .iter()
+                .filter_map(|value| Some((name.clone(), text(Some(value))?)))
+        })
+        .collect()
+}
+
+/// The handler's response as HTTP. A content type that cannot be sent is the handler's
+/// error; a header that may not be is left out, with a line in the log.
+fn to_http(
+    response: aegis_sandbox::Response,
+    version: &LoadedVersion,
+    id: &str,
+) -> Result<Response, ApiError> {
+    let content_type = HeaderValue::try_from(response.content_type).map_err(|_| {
+        ApiError::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            "handler_error",
+            "the model's handler answered with a content type that cannot be sent",
+        )
+    })?;
+    let mut http = Response::new(Body::from(response.body));
+    http.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    for (name, value) in response.headers {
+        match (HeaderName::try_from(&name), HeaderValue::try_from(value)) {
+            (Ok(parsed), Ok(value)) if may_set(&parsed) => {
+                http.headers_mut().append(parsed, value);
+            }
+            _ => tracing::warn!(
+                model = %version.name,
+                version = version.version.get(),
+                request_id = %id,
+                header = %name.escape_debug(),
+                "a header that the handler set is not sent"
+            ),
+        }
+    }
+    Ok(http)
+}
+
+/// Whether a handler may set this header: not those that frame the message (RFC 9110,
+/// 7.6.1), and not those that the host answers for.
+fn may_set(name: &HeaderName) -> bool {
+    const HOSTS: [HeaderName; 11] = [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::DATE,
+        header::SERVER,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::SET_COOKIE,
+        super::request_id::REQUEST_ID,
+    ];
+    let name_str = name.as_str();
+    !HOSTS.contains(name)
+        && name_str != "keep-alive"
+        && !name_str.starts_with("proxy-")
+        && !name_str.starts_with("aegis-")
+}
+
+fn name_version(response: &mut Response, version: &LoadedVersion) {
+    let headers = response.headers_mut();
+    if let Ok(name) = HeaderValue::from_str(version.name.as_str()) {
+        headers.insert(MODEL, name);
+    }
+    headers.insert(MODEL_VERSION, HeaderValue::from(version.version.get()));
+}
+
+/// Safety flags into metrics, and what was signalled into the log.
+fn report(version: &LoadedVersion, id: &str, signals: &Signals) {
+    for flag in &signals.flags {
+        version.metrics.safety_flag(flag);
+    }
+    if !signals.flags.is_empty() {
+        tracing::info!(
+            model = %version.name,
+            version = version.version.get(),
+            request_id = %id,
+            flags = ?signals.flags,
+            "safety flags"
+        );
+    }
+    if !signals.values.is_empty() {
+        tracing::debug!(
+            model = %version.name,
+            version = version.version.get(),
+            request_id = %id,
+            values = ?signals.values,
+            "values"
+        );
+    }
+}
+
+/// Counts a request's outcome once; as cancelled if its caller goes away first.
+struct Counted<'a> {
+    version: &'a LoadedVersion,
+    ended: bool,
+}
+
+impl<'a> Counted<'a> {
+    fn new(version: &'a LoadedVersion) -> Counted<'a> {
+        Counted {
+            version,
+            ended: false,
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome, latency: Option<Duration>) {
+        self.ended = true;
+        self.version
+            .metrics
+            .request(outcome, latency.unwrap_or_default());
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.version
+                .metrics
+                .request(Outcome::Cancelled, Duration::ZERO);
+        }
+    }
+}
+
+fn refused_outcome(error: &ApiError) -> Outcome {
+    match error.code {
+        "body_too_large" => Outcome::TooLarge,
+        "overloaded" => Outcome::Overloaded,
+        "timeout" | "request_timeout" => Outcome::Timeout,
+        "incomplete_body" => Outcome::Cancelled,
+        _ => Outcome::Rejected,
+    }
+}
+
+fn failure_outcome(failure: &Failure) -> Outcome {
+    match failure {
+        Failure::InvalidInput(_) => Outcome::InvalidInput,
+        Failure::UnsupportedMediaType(_) => Outcome::UnsupportedMediaType,
+        Failure::TooLarge(_) => Outcome::TooLarge,
+        Failure::Overloaded(_) => Outcome::Overloaded,
+        Failure::NotReady(_) => Outcome::NotReady,
+        Failure::Timeout(_) => Outcome::Timeout,
+        Failure::Internal(_) => Outcome::HandlerError,
+    }
+}
+
+fn fault_outcome(fault: &Fault) -> Outcome {
+    match fault {
+        Fault::Trap { .. } => Outcome::Trap,
+        Fault::OutOfMemory { .. } => Outcome::OutOfMemory,
+        Fault::Timeout { .. } => Outcome::Timeout,
+        Fault::NoFreeInstance { .. } => Outcome::Overloaded,
+        Fault::ResponseTooLarge { .. } | Fault::NoSuchExport { .. } => Outcome::HandlerError,
+    }
+}
+
+/// The sandbox's word for a trap as the metrics'.
+fn trap_reason(fault: &Fault) -> Option<TrapReason> {
+    let word = match fault {
+        Fault::Trap { reason, .. } => reason.as_str(),
+        Fault::OutOfMemory { .. } => TrapReason::MemoryLimit.as_str(),
+        Fault::Timeout { .. } => TrapReason::TimeLimit.as_str(),
+        _ => return None,
+    };
+    let known = TrapReason::ALL.iter().find(|known| known.as_str() == word);
+    Some(*known.unwrap_or(&TrapReason::Other))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(query: &str) -> Result<Target, ApiError> {
+        Target::read(&format!("/predict?{query}").parse().unwrap())
+    }
+
+    #[test]
+    fn the_hosts_parameters_are_taken_and_the_rest_is_the_handlers() {
+        let target = read("a=1&identifier=digits&version=3&b=%20x").unwrap();
+        assert_eq!(target.name.as_str(), "digits");
+        assert_eq!(target.version, Some(Version::new(3).unwrap()));
+        let rest = [("a", "1"), ("b", " x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(target.rest, rest);
+    }
+
+    #[test]
+    fn a_target_that_makes_no_sense_has_its_own_code() {
+        for (query, code) in [
+            ("", "missing_identifier"),
+            ("identifier=", "invalid_model_name"),
+            ("identifier=../etc", "invalid_model_name"),
+            ("identifier=a&identifier=b", "repeated_parameter"),
+            ("identifier=a&version=0", "invalid_version"),
+            ("identifier=a&version=latest", "invalid_version"),
+        ] {
+            assert_eq!(read(query).unwrap_err().code, code, "{query}");
+        }
+    }
+
+    #[test]
+    fn every_trap_reason_of_the_sandbox_is_one_of_the_metrics() {
+        for reason in aegis_sandbox::TrapReason::ALL {
+            assert!(
+                TrapReason::ALL
+                    .iter()
+                    .any(|known| known.as_str() == reason.as_str()),
+                "{reason:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_handler_cannot_set_what_the_host_answers_for() {
+        for name in ["content-length", "transfer-encoding", "x-request-id", "aegis-model", "proxy-authenticate", "set-cookie"] {
+            assert!(!may_set(&name.parse().unwrap()), "{name}");
+        }
+        assert!(may_set(&"cache-control".parse().unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_makes_the_reader_panic(query in "[ -~]{0,80}") {
+            if let Ok(uri) = format!("/predict?{query}").parse::<Uri>() {
+                let _ = Target::read(&uri);
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The server: HTTP, admission, routing and health. It puts the other rooms together and
+//! has no inference, sandboxing or storage of its own.
+//!
+//! [`Server::bind`] takes a checked [`ServerConfig`] and the rooms; [`Server::run`] serves
+//! until it is told to stop and then drains.
+
+mod admission;
+mod config;
+mod direct;
+mod http;
+mod load;
+mod models;
+mod predictor;
+mod serve;
+mod version;
+
+pub use config::ServerConfig;
+pub use load::PackageLoadError;
+pub use direct::DirectGraph;
+pub use models::{ModelStatus, Models, ModelsError, PublishOutcome};
+pub use predictor::{NativePredictor, Predictor};
+pub use serve::{DrainReport, Server, ServerError};

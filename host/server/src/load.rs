@@ -1,0 +1,335 @@
+//! From a package on disk to a version that can take requests: graphs into backends, the
+//! handler into the sandbox. Used at upload to see that a package works, and at load.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use aegis_inference::{
+    BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec, LoadError, Observer, Precision,
+    RunReport, Runtime, Target,
+};
+use aegis_registry::{
+    Manifest, PackageDir, Version,
+    manifest::{
+        self, EffectiveLimits, GraphBackend, GraphTarget, InitGrant as ManifestGrant, Limits,
+        Precision as ManifestPrecision,
+    },
+};
+use aegis_sandbox::{
+    HandlerSpec, InitGrant, Limits as SandboxLimits, PrepareError, PrepareReport, PrepareSpec,
+    Sandbox,
+};
+use aegis_telemetry::{GraphMetrics, Telemetry};
+use thiserror::Error;
+
+use crate::{
+    admission::Admission, direct::DirectGraph, predictor::Predictor, version::LoadedVersion,
+};
+
+/// What a package is loaded with.
+#[derive(Clone)]
+pub(crate) struct Loader {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) runtime: Runtime,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) ceilings: Limits,
+}
+
+/// Why a package cannot serve.
+#[derive(Debug, Error)]
+pub enum PackageLoadError {
+    /// A network that no backend takes.
+    #[error(transparent)]
+    Graph(#[from] LoadError),
+    /// A handler that is refused.
+    #[error(transparent)]
+    Handler(#[from] PrepareError),
+    /// A file of the package cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Several graphs and nothing that says which to run.
+    #[error(
+        "the model has no handler and {graphs} graphs; a model without a handler serves one graph directly"
+    )]
+    NoHandler {
+        /// How many it has.
+        graphs: usize,
+    },
+    /// The host's own trouble.
+    #[error("loading failed: {0}")]
+    Host(String),
+}
+
+impl PackageLoadError {
+    /// The stable code of the error in HTTP answers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            PackageLoadError::Graph(_) => "graph_not_loaded",
+            PackageLoadError::Handler(error) => error.code(),
+            PackageLoadError::NoHandler { .. } => "no_handler",
+            PackageLoadError::Read { .. } | PackageLoadError::Host(_) => "host_error",
+        }
+    }
+
+    /// Whether the host is at fault rather than the package.
+    pub fn is_hosts_fault(&self) -> bool {
+        matches!(
+            self,
+            PackageLoadError::Read { .. }
+                | PackageLoadError::Host(_)
+                | PackageLoadError::Handler(PrepareError::Host { .. })
+        )
+    }
+}
+
+impl Loader {
+    /// Sees that a package would serve: its graphs load and its handler starts. Compiles
+    /// and snapshots the handler on the way.
+    pub(crate) async fn check(
+        &self,
+        package: &PackageDir,
+    ) -> Result<Option<PrepareReport>, PackageLoadError> {
+        let manifest = package.manifest();
+        self.one_graph_without_handler(manifest)?;
+        self.graphs(package, None).await?;
+        let Some(bytes) = read_handler(package).await? else {
+            return Ok(None);
+        };
+        let limits = manifest.limits.effective(&self.ceilings);
+        let spec = PrepareSpec {
+            model: manifest.name.to_string(),
+            limits: sandbox_limits(&limits),
+            config: manifest.config.clone(),
+            init_grants: init_grants(manifest),
+        };
+        Ok(Some(self.sandbox.prepare(bytes, spec).await?))
+    }
+
+    /// Loads a version for serving.
+    pub(crate) async fn load(
+        &self,
+        package: &PackageDir,
+        version: Version,
+    ) -> Result<LoadedVersion, PackageLoadError> {
+        let manifest = package.manifest();
+        let name = manifest.name.clone();
+        self.one_graph_without_handler(manifest)?;
+        let limits = manifest.limits.effective(&self.ceilings);
+        let metrics = self
+            .telemetry
+            .inference()
+            .version(name.as_str(), version.get());
+        let graphs = self.graphs(package, Some(&self.telemetry)).await?;
+        let timeout = Duration::from_millis(limits.timeout_ms.into());
+        let predictor = match read_handler(package).await? {
+            Some(bytes) => {
+                let spec = HandlerSpec {
+                    model: name.to_string(),
+                    version: version.get(),
+                    graphs: graphs
+                        .iter()
+                        .map(|graph| (graph.name().to_owned(), graph.clone()))
+                        .collect::<BTreeMap<_, _>>(),
+                    config: manifest.config.clone(),
+                    limits: sandbox_limits(&limits),
+                    reuse: manifest.sandbox.reuse,
+                };
+                let (handler, report) = self
+                    .sandbox
+                    .load(bytes, spec, init_grants(manifest))
+                    .await?;
+                log_report(&name, version, &report);
+                Predictor::Handler(handler)
+            }
+            None => match graphs.first() {
+                Some(graph) => Predictor::Direct(DirectGraph::new(graph.clone(), timeout)),
+                None => return Err(PackageLoadError::NoHandler { graphs: 0 }),
+            },
+        };
+        let admission = Arc::new(Admission::new(
+            limits.max_concurrency as usize,
+            limits.max_queue as usize,
+        ));
+        let queue_depth = {
+            let (admission, graphs) = (Arc::clone(&admission), graphs.clone());
+            self.telemetry
+                .inference()
+                .queue_depth(name.as_str(), move || {
+                    let queued: usize = graphs.iter().map(Graph::queue_depth).sum();
+                    (admission.waiting() + queued) as u64
+                })
+        };
+        metrics.loaded(true);
+        Ok(LoadedVersion {
+            name,
+            version,
+            digest: package.digest(),
+            predictor,
+            graphs,
+            admission,
+            metrics,
+            timeout,
+            _queue_depth: queue_depth,
+        })
+    }
+
+    fn one_graph_without_handler(&self, manifest: &Manifest) -> Result<(), PackageLoadError> {
+        match manifest.graphs.len() {
+            graphs if manifest.handler.is_none() && graphs != 1 => {
+                Err(PackageLoadError::NoHandler { graphs })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Loads the package's graphs, off the executor's threads: native parsers take their
+    /// time.
+    async fn graphs(
+        &self,
+        package: &PackageDir,
+        telemetry: Option<&Arc<Telemetry>>,
+    ) -> Result<Vec<Graph>, PackageLoadError> {
+        let manifest = package.manifest();
+        let limits = manifest.limits.effective(&self.ceilings);
+        let mut graphs = Vec::with_capacity(manifest.graphs.len());
+        for graph in &manifest.graphs {
+            let spec = graph_spec(package, graph, &limits);
+            let runtime = self.runtime.clone();
+            let observer = telemetry.map(|telemetry| {
+                Arc::new(GraphObserver::new(
+                    Arc::clone(telemetry),
+                    manifest.name.as_str(),
+                )) as Arc<dyn Observer>
+            });
+            let loaded = tokio::task::spawn_blocking(move || match observer {
+                Some(observer) => runtime.load_observed(&spec, observer),
+                None => runtime.load(&spec),
+            })
+            .await
+            .map_err(|error| {
+                PackageLoadError::Host(format!("the loader of a graph failed: {error}"))
+            })??;
+            graphs.push(loaded);
+        }
+        Ok(graphs)
+    }
+}
+
+async fn read_handler(package: &PackageDir) -> Result<Option<Vec<u8>>, PackageLoadError> {
+    match package.handler() {
+        None => Ok(None),
+        Some(path) => tokio::fs::read(&path)
+            .await
+            .map(Some)
+            .map_err(|source| PackageLoadError::Read { path, source }),
+    }
+}
+
+fn log_report(name: &aegis_registry::ModelName, version: Version, report: &PrepareReport) {
+    let snapshot = report.snapshot.clone().unwrap_or_default();
+    tracing::info!(
+        model = %name,
+        version = version.get(),
+        compile_ms = report.compile_ms,
+        code_bytes = report.code_bytes,
+        cached = report.cached,
+        init_ms = snapshot.init_ms,
+        snapshot_bytes = snapshot.after_bytes,
+        "handler loaded"
+    );
+}
+
+fn graph_spec(
+    package: &PackageDir,
+    graph: &manifest::Graph,
+    limits: &EffectiveLimits,
+) -> GraphSpec {
+    let file = package.graph(graph);
+    let files = match package.weights(graph) {
+        Some(bin) if file.extension().is_some_and(|ext| ext == "xml") => {
+            GraphFiles::OpenVinoIr { xml: file, bin }
+        }
+        _ => GraphFiles::Onnx(file),
+    };
+    let mut spec = GraphSpec::new(graph.name.clone(), files);
+    spec.backend = match graph.backend {
+        GraphBackend::Auto => BackendChoice::Auto,
+        GraphBackend::Onnxruntime => BackendChoice::Is(BackendKind::OnnxRuntime),
+        GraphBackend::Openvino => BackendChoice::Is(BackendKind::OpenVino),
+        GraphBackend::Embedded => BackendChoice::Is(BackendKind::Embedded),
+    };
+    spec.target = match graph.target {
+        GraphTarget::Cpu => Target::Cpu,
+        GraphTarget::Gpu => Target::Gpu,
+    };
+    spec.precision = match graph.precision {
+        ManifestPrecision::F32 => Precision::F32,
+        ManifestPrecision::BackendDefault => Precision::BackendDefault,
+    };
+    spec.sessions = graph.sessions as usize;
+    // Admission lets at most this many of the model's requests in, and each waits for at
+    // most one graph at a time: the graph's queue is never the narrower one.
+    spec.queue_capacity = (limits.max_concurrency as usize).max(1);
+    spec
+}
+
+fn sandbox_limits(limits: &EffectiveLimits) -> SandboxLimits {
+    const MIB: usize = 1 << 20;
+    SandboxLimits {
+        memory_bytes: limits.memory_mib as usize * MIB,
+        timeout: Duration::from_millis(limits.timeout_ms.into()),
+        init_timeout: Duration::from_millis(limits.init_timeout_ms.into()),
+        tensor_bytes: limits.tensor_mib as usize * MIB,
+        log_bytes: limits.log_kib as usize * 1024,
+        response_bytes: limits.response_mib as usize * MIB,
+        ..SandboxLimits::default()
+    }
+}
+
+fn init_grants(manifest: &Manifest) -> Vec<InitGrant> {
+    manifest
+        .sandbox
+        .init_grants
+        .iter()
+        .map(|grant| match grant {
+            ManifestGrant::SecureRandom => InitGrant::SecureRandom,
+            ManifestGrant::WallClock => InitGrant::WallClock,
+        })
+        .collect()
+}
+
+/// Turns the scheduler's reports into metrics. The handle is made at the first report, as
+/// only then is it known which backend serves.
+struct GraphObserver {
+    telemetry: Arc<Telemetry>,
+    model: String,
+    metrics: std::sync::OnceLock<GraphMetrics>,
+}
+
+impl GraphObserver {
+    fn new(telemetry: Arc<Telemetry>, model: &str) -> GraphObserver {
+        GraphObserver {
+            telemetry,
+            model: model.to_owned(),
+            metrics: std::sync::OnceLock::new(),
+        }
+    }
+}
+
+impl Observer for GraphObserver {
+    fn ran(&self, report: RunReport<'_>) {
+        self.metrics
+            .get_or_init(|| {
+                self.telemetry.inference().graph(
+                    &self.model,
+                    report.graph,
+                    report.backend.name(),
+                )
+            })
+            .ran(report.batch_size, report.queue, report.compute);
+    }
+}

@@ -1,0 +1,34 @@
+//! One loaded version of a model: what answers, its door, its metrics.
+
+use std::{sync::Arc, time::Duration};
+
+use aegis_inference::{BackendKind, Graph};
+use aegis_registry::{Digest, ModelName, Version};
+use aegis_telemetry::{GaugeHandle, VersionMetrics};
+
+use crate::{admission::Admission, predictor::Predictor};
+
+/// A version that can take requests.
+pub(crate) struct LoadedVersion {
+    pub(crate) name: ModelName,
+    pub(crate) version: Version,
+    pub(crate) digest: Digest,
+    pub(crate) predictor: Predictor,
+    pub(crate) graphs: Vec<Graph>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) metrics: VersionMetrics,
+    /// Wall time of one request.
+    pub(crate) timeout: Duration,
+    /// The series of `aegis_inference_queue_depth`, there while the version is.
+    pub(crate) _queue_depth: GaugeHandle,
+}
+
+impl LoadedVersion {
+    /// The backends that serve, by graph.
+    pub(crate) fn backends(&self) -> Vec<(&str, BackendKind)> {
+        self.graphs
+            .iter()
+            .map(|graph| (graph.name(), graph.backend()))
+            .collect()
+    }
+}
