@@ -2,6 +2,8 @@
 //! record never changes; deleting a version replaces it by a tombstone, which keeps its number
 //! from being given again.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
@@ -63,7 +65,7 @@ pub fn content_digest(files: &[FileRecord]) -> Digest {
 /// What stands under a version's key.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Stored {
-    Live(VersionRecord),
+    Live(Arc<VersionRecord>),
     /// The version was deleted.
     Deleted,
 }
@@ -149,7 +151,7 @@ impl Stored {
             return Ok(Self::Deleted);
         }
         let json: RecordJson = serde_json::from_value(value).map_err(|error| error.to_string())?;
-        checked(name, version, json).map(Self::Live)
+        checked(name, version, json).map(|record| Self::Live(Arc::new(record)))
     }
 }
 
@@ -260,7 +262,7 @@ mod tests {
             json.contains("\"created_at\": \"2023-11-14T22:13:20Z\""),
             "{json}"
         );
-        assert_eq!(read(&json).unwrap(), Stored::Live(record()));
+        assert_eq!(read(&json).unwrap(), Stored::Live(Arc::new(record())));
     }
 
     #[test]

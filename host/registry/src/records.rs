@@ -65,7 +65,7 @@ impl Records {
             return Ok(None);
         };
         let entry = match Stored::from_json(name, version, &json) {
-            Ok(Stored::Live(record)) => Entry::Live(Arc::new(record)),
+            Ok(Stored::Live(record)) => Entry::Live(record),
             Ok(Stored::Deleted) => Entry::Deleted,
             Err(problem) => {
                 tracing::warn!(%name, %version, %problem, "a version record cannot be read");
