@@ -1,0 +1,178 @@
+//! What can be set about a server, in one table: flags, environment variables, the configuration
+//! file, `--print-config` and `docs/configuration.md` are all made from the rows below.
+//!
+//! A setting's value comes from the first of flag, environment (`AEGIS_` and the key in capitals),
+//! file (`--config` or `AEGIS_CONFIG`) and default that has it ([`layers`]). [`ServeArgs::resolve`]
+//! reads and checks them all in one step; past it, a [`ServeSettings`] is right. What is then done
+//! with the values is left to the commands.
+
+mod args;
+mod error;
+mod form;
+mod layers;
+mod print;
+mod resolve;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aegis_telemetry::LogFormat;
+
+pub(crate) use args::ServeArgs;
+pub(crate) use form::{ByteSize, Management};
+pub(crate) use resolve::Resolved;
+
+use form::{
+    Address, Choice, Filter, Folder, Folders, Form, HeaderNames, Kib, Kind, Mib, Millis, Number,
+    OptionalPath, Seconds, Switch,
+};
+use resolve::Chooser;
+
+/// What one setting is: a row of the table, for all who read it.
+#[derive(Clone, Copy)]
+pub(crate) struct SettingInfo {
+    /// The key in the file. Flag and variable are this key in their own spelling.
+    pub(crate) key: &'static str,
+    /// The heading it stands under.
+    pub(crate) group: &'static str,
+    /// What it does.
+    doc: &'static str,
+    /// The default as one would write it; for a list or an optional value, none.
+    pub(crate) default: &'static [&'static str],
+    /// What its value is in TOML.
+    pub(crate) kind: Kind,
+    /// What stands for the value in help: `ADDRESS`.
+    pub(crate) placeholder: &'static str,
+    /// What a right value is, in words.
+    pub(crate) expects: fn() -> String,
+}
+
+impl SettingInfo {
+    /// What it does, in a line.
+    pub(crate) fn help(&self) -> &'static str {
+        self.doc.trim()
+    }
+
+    /// The long flag, without its dashes.
+    pub(crate) fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The environment variable.
+    pub(crate) fn variable(&self) -> String {
+        format!("AEGIS_{}", self.key.to_uppercase())
+    }
+}
+
+/// Makes the checked struct, the table of rows and the step from one to the other. A row is
+/// `field: Form["key"] = [default words];` under its documentation.
+macro_rules! settings {
+    ($($group:literal { $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $form:ty[$key:literal] = [$($default:literal),*];)+ })+) => {
+        /// The settings of `aegis serve`, checked. Paths are as they were given: relative ones
+        /// start from the folder the server was started in.
+        #[derive(Clone, Debug, PartialEq)]
+        pub(crate) struct ServeSettings {
+            $($($(#[doc = $doc])+ pub(crate) $field: $type,)+)+
+        }
+
+        /// Every setting, in the order of help and documentation.
+        pub(crate) const TABLE: &[SettingInfo] = &[
+            $($(SettingInfo {
+                key: $key,
+                group: $group,
+                doc: concat!($($doc),+),
+                default: &[$($default),*],
+                kind: <$form>::KIND,
+                placeholder: <$form>::PLACEHOLDER,
+                expects: <$form>::expects,
+            },)+)+
+        ];
+
+        impl ServeSettings {
+            /// Reads every row; `None` if any of them had a problem, which `chooser` then holds.
+            fn choose(chooser: &mut Chooser) -> Option<Self> {
+                let mut rows = TABLE.iter();
+                // All are read before any is missed, so that one run tells every mistake.
+                $($(let $field = rows.next().and_then(|row| chooser.read::<$form>(row));)+)+
+                Some(Self { $($($field: $field?,)+)+ })
+            }
+        }
+    };
+}
+
+settings! {
+    "Network" {
+        /// Address and port to listen on.
+        listen: SocketAddr = Address["listen"] = ["127.0.0.1:8000"];
+        /// Whether the routes that manage models (/v1/models) are served. They are open to
+        /// whoever reaches them, so they must be off where others can.
+        management: Management = Choice<Management>["management"] = ["on"];
+        /// Connections open at once; further ones wait to be accepted.
+        max_connections: usize = Number<1, 1_000_000>["max_connections"] = ["4096"];
+        /// Time a client has to send a request's head.
+        header_read_timeout: Duration = Millis<1, 600_000>["header_read_timeout_ms"] = ["10000"];
+        /// Size of a request's head, in KiB; larger ones are refused (431).
+        max_header: ByteSize = Kib<8, 1024>["max_header_kib"] = ["32"];
+        /// Size of a prediction's body, in MiB; larger ones are refused (413).
+        max_body: ByteSize = Mib<1, 4096>["max_body_mib"] = ["16"];
+        /// Size of one uploaded version, all files together, in MiB.
+        max_upload: ByteSize = Mib<1, 1_048_576>["max_upload_mib"] = ["1024"];
+        /// Time an upload may go without a byte arriving.
+        upload_idle_timeout: Duration = Millis<1, 600_000>["upload_idle_timeout_ms"] = ["30000"];
+        /// Uploads received at once; further ones are told to come back (503).
+        max_concurrent_uploads: usize = Number<1, 64>["max_concurrent_uploads"] = ["2"];
+        /// Request headers that handlers get to see. Credentials do not belong here.
+        forward_headers: Vec<String> = HeaderNames["forward_headers"] = ["accept", "accept-language", "traceparent", "tracestate", "user-agent"];
+    }
+    "Models" {
+        /// Folder of everything the server keeps: uploaded models and compiled code.
+        data: PathBuf = Folder["data"] = ["data"];
+        /// Packages, or folders of packages, to serve from the start. May be given more than once.
+        models: Vec<PathBuf> = Folders["models"] = [];
+        /// Whether models are loaded at start, or at their first request.
+        prewarm_model: bool = Switch["prewarm_model"] = ["true"];
+        /// Whether the server is ready (/readyz) only when every model that should serve is loaded.
+        readiness_check_model: bool = Switch["readiness_check_model"] = ["true"];
+    }
+    "Predictions" {
+        /// Predictions of one model that run at once, at most; a manifest may ask for fewer.
+        predict_max_concurrency: usize = Number<1, 10_000>["predict_max_concurrency"] = ["16"];
+        /// Predictions of one model that wait, at most; more are refused at once (429). A manifest may ask for fewer.
+        predict_max_queue: usize = Number<0, 100_000>["predict_max_queue"] = ["64"];
+        /// Time one prediction may take, at most; a manifest may ask for less.
+        request_timeout: Duration = Millis<1, 3_600_000>["request_timeout_ms"] = ["30000"];
+    }
+    "Sandbox" {
+        /// WebAssembly memory of one instance, in MiB, at most; a manifest may ask for less.
+        max_memory: ByteSize = Mib<1, 4096>["max_memory_mib"] = ["1024"];
+        /// Handler instances at once, of all models together, those kept ready included. Address
+        /// space is set aside for each.
+        max_instances: usize = Number<1, 100_000>["max_instances"] = ["256"];
+        /// Instances kept ready for each model, so that a request finds one made.
+        warm_instances: usize = Number<0, 10_000>["warm_instances"] = ["8"];
+    }
+    "Inference runtimes" {
+        /// ONNX Runtime's library, or its folder; the only place looked in. Else it is searched for.
+        onnxruntime: Option<PathBuf> = OptionalPath["onnxruntime"] = [];
+        /// OpenVINO's C library, or its folder; the only place looked in. Else it is searched for.
+        openvino: Option<PathBuf> = OptionalPath["openvino"] = [];
+        /// Folders to search for both before the usual places (beside the program, .runtimes, the system's). May be given more than once.
+        runtimes: Vec<PathBuf> = Folders["runtimes"] = [];
+    }
+    "Process" {
+        /// Threads that serve requests; 0 is one for each core. Networks run on threads of their own.
+        worker_threads: usize = Number<0, 1024>["worker_threads"] = ["0"];
+        /// Time for requests in flight to finish after SIGTERM. Kubernetes' grace period must be longer.
+        grace_period: Duration = Seconds<0, 3600>["grace_period_s"] = ["25"];
+        /// Time between not being ready (/readyz) and refusing connections, for load balancers to notice; part of the grace period.
+        drain_delay: Duration = Millis<0, 600_000>["drain_delay_ms"] = ["0"];
+        /// How log lines look.
+        log_format: LogFormat = Choice<LogFormat>["log_format"] = ["text"];
+        /// What is logged.
+        log_filter: String = Filter["log_filter"] = ["info"];
+    }
+}
+
+#[cfg(test)]
+mod tests;
