@@ -120,6 +120,9 @@ macro_rules! __export {
             struct Handler;
             #[cfg(target_arch = "wasm32")]
             $crate::__private::export_predict!(Handler with_types_in $crate::__private::bindings::predict);
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: fn($crate::Request) -> Result<$crate::Response, $crate::Failure> =
+                <Handler as $crate::__private::Predict>::predict;
             impl $crate::__private::Predict for Handler {
                 fn predict($request: $crate::Request) -> Result<$crate::Response, $crate::Failure> $body
             }
@@ -131,6 +134,11 @@ macro_rules! __export {
             struct Handler;
             #[cfg(target_arch = "wasm32")]
             $crate::__private::export_infer!(Handler with_types_in $crate::__private::bindings::infer);
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: fn(
+                $crate::InferenceRequest,
+            ) -> Result<$crate::InferenceResponse, $crate::Failure> =
+                <Handler as $crate::__private::Infer>::infer;
             impl $crate::__private::Infer for Handler {
                 fn infer(
                     $request: $crate::InferenceRequest,
@@ -144,6 +152,8 @@ macro_rules! __export {
             struct Handler;
             #[cfg(target_arch = "wasm32")]
             $crate::__private::export_lifecycle!(Handler with_types_in $crate::__private::bindings::lifecycle);
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: fn() = <Handler as $crate::__private::Lifecycle>::init;
             impl $crate::__private::Lifecycle for Handler {
                 fn init() $body
             }

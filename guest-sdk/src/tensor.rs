@@ -45,7 +45,7 @@ pub trait GraphElement: Element {
 }
 
 fn copy_pod<T: Pod>(bytes: &[u8]) -> Option<Vec<T>> {
-    if bytes.len() % size_of::<T>() != 0 {
+    if !bytes.len().is_multiple_of(size_of::<T>()) {
         return None;
     }
     let mut values = vec![T::zeroed(); bytes.len() / size_of::<T>()];

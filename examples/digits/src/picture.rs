@@ -4,10 +4,14 @@
 use std::io::Cursor;
 
 use aegis_guest::Failure;
-use image::{DynamicImage, GrayAlphaImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{
+    DynamicImage, GrayAlphaImage, ImageDecoder, ImageFormat, ImageReader, imageops::thumbnail,
+};
 
 /// The most pixels that are decoded: 4096 x 4096.
 const MOST_PIXELS: u64 = 4096 * 4096;
+/// Larger pictures are scaled down to this many pixels a side before anyone looks at them.
+const LOOKED_AT: u32 = 1024;
 /// Ink differs from the ground by at least this much of 255, or there is none.
 const LEAST_CONTRAST: u8 = 24;
 
@@ -24,8 +28,16 @@ pub(crate) fn ink(body: &[u8], format: ImageFormat) -> Result<Ink, Failure> {
             "the body is empty: a picture is wanted",
         ));
     }
-    let grey = flatten(decode(body, format)?.into_luma_alpha8());
-    tell_ink_from_ground(grey)
+    let mut picture = decode(body, format)?.into_luma_alpha8();
+    let side = picture.width().max(picture.height());
+    if side > LOOKED_AT {
+        let scaled = |length: u32| {
+            let scaled = u64::from(length) * u64::from(LOOKED_AT) / u64::from(side);
+            u32::try_from(scaled).unwrap_or(LOOKED_AT).max(1)
+        };
+        picture = thumbnail(&picture, scaled(picture.width()), scaled(picture.height()));
+    }
+    tell_ink_from_ground(flatten(picture))
         .ok_or_else(|| Failure::invalid_input("the picture is blank: a digit is wanted"))
 }
 

@@ -21,10 +21,7 @@ pub struct Verdict {
     probability: f32,
 }
 
-fn predict(
-    ctx: &Context,
-    mail: Either<Json<Mail>, Text<&str>>,
-) -> Result<Json<Verdict>, Failure> {
+fn predict(ctx: &Context, mail: Either<Json<Mail>, Text<&str>>) -> Result<Json<Verdict>, Failure> {
     let threshold = ctx.config_parse("threshold", 0.5_f32)?;
     let words = match &mail {
         Either::First(Json(mail)) => words::bag(&mail.text),
@@ -39,7 +36,9 @@ fn predict(
         ));
     };
 
-    let outputs = ctx.graph("spam")?.run(&[("words", Tensor::new(&[1, 4096], &*words))])?;
+    let outputs = ctx
+        .graph("spam")?
+        .run(&[("words", Tensor::new(&[1, 4096], &*words))])?;
     let probability = *outputs
         .get::<f32>("spam_probability")?
         .first()
@@ -66,7 +65,10 @@ mod tests {
     fn host(probability: f32) -> FakeHost {
         FakeHost::new().graph("spam", move |inputs| {
             assert_eq!(inputs.shape("words")?, [1, 4096]);
-            Ok(vec![("spam_probability", Tensor::from_vec(&[1, 1], vec![probability]))])
+            Ok(vec![(
+                "spam_probability",
+                Tensor::from_vec(&[1, 1], vec![probability]),
+            )])
         })
     }
 
@@ -74,9 +76,13 @@ mod tests {
     fn text_and_json_are_answered_alike() {
         let host = host(0.974);
         let expected = br#"{"spam":true,"probability":0.974}"#;
-        let text = host.post("text/plain; charset=utf-8", "click here now").answer(predict);
+        let text = host
+            .post("text/plain; charset=utf-8", "click here now")
+            .answer(predict);
         assert_eq!(text.unwrap().body, expected);
-        let json = host.post("application/json", r#"{"text":"click here now"}"#).answer(predict);
+        let json = host
+            .post("application/json", r#"{"text":"click here now"}"#)
+            .answer(predict);
         assert_eq!(json.unwrap().body, expected);
     }
 
@@ -98,7 +104,9 @@ mod tests {
         let host = host(0.1);
         let empty = host.post("application/json", "").answer(predict);
         assert!(problem(&empty).unwrap().message.contains("empty"));
-        let wrong = host.post("application/json", r#"{"text":7}"#).answer(predict);
+        let wrong = host
+            .post("application/json", r#"{"text":7}"#)
+            .answer(predict);
         assert_eq!(problem(&wrong).unwrap().field.as_deref(), Some("/text"));
         let wordless = host.post("text/plain", "?!").answer(predict);
         assert!(problem(&wordless).unwrap().message.contains("no words"));

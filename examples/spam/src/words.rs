@@ -42,7 +42,10 @@ struct Word {
 
 impl Default for Word {
     fn default() -> Self {
-        Self { length: 0, hash: 2_166_136_261 }
+        Self {
+            length: 0,
+            hash: 2_166_136_261,
+        }
     }
 }
 
@@ -82,7 +85,10 @@ mod tests {
     fn indices(text: &str) -> Vec<usize> {
         let bag = bag(text);
         let values = bag.iter().flat_map(|bag| bag.iter()).enumerate();
-        values.filter(|(_, value)| **value == 1.0).map(|(index, _)| index).collect()
+        values
+            .filter(|(_, value)| **value == 1.0)
+            .map(|(index, _)| index)
+            .collect()
     }
 
     fn bucket(word: &str) -> usize {
