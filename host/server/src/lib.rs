@@ -14,6 +14,8 @@ mod predictor;
 mod serve;
 mod version;
 
+pub use aegis_sandbox::{Sandbox, SandboxConfig, SandboxError};
+pub use aegis_inference::{BackendStatus, Runtime, RuntimeConfig};
 pub use config::ServerConfig;
 pub use load::PackageLoadError;
 pub use direct::DirectGraph;

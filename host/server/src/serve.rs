@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::Instant,
 };
 
 use crate::{
@@ -104,15 +105,17 @@ impl Server {
             stop.await;
             app.start_draining();
             tracing::info!("stopping: no longer ready");
-            tokio::time::sleep(config.drain_delay).await;
+            let end = Instant::now() + config.grace_period;
+            tokio::time::sleep(config.drain_delay.min(config.grace_period)).await;
+            end
         };
-        tokio::select! {
-            () = accepting => {}
-            () = stopped => {}
-        }
+        let end = tokio::select! {
+            () = accepting => Instant::now() + config.grace_period,
+            end = stopped => end,
+        };
         drop(listener);
         tracing::info!(in_flight = app.in_flight(), "stopping: finishing what is in flight");
-        let cut_off = match tokio::time::timeout(config.grace_period, graceful.shutdown()).await {
+        let cut_off = match tokio::time::timeout_at(end, graceful.shutdown()).await {
             Ok(()) => 0,
             Err(_) => app.in_flight(),
         };

@@ -1,0 +1,158 @@
+//! What the commands that talk to a server have in common: where it is, how its errors
+//! read, and how results are printed.
+
+use std::{io::Write as _, process::ExitCode};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Args, ValueEnum};
+use reqwest::{Client, RequestBuilder, Response};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Where to ask and how to print: the flags of every client command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Connection {
+    /// The server to ask.
+    #[arg(long, env = "AEGIS_SERVER", default_value = "http://127.0.0.1:8000", value_name = "URL")]
+    server: String,
+    /// For people, or for programs.
+    #[arg(long, short, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub(crate) output: Output,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Readable by people.
+    Text,
+    /// The server's JSON.
+    Json,
+}
+
+#[derive(Deserialize)]
+struct ServerError {
+    error: String,
+    code: String,
+    #[serde(default)]
+    field: Option<String>,
+    #[serde(default)]
+    request_id: Option<String>,
+}
+
+impl Connection {
+    /// The URL of `path` on the server.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.trim_end_matches('/'))
+    }
+
+    /// A client without a total time limit: uploads take what they take, and the server
+    /// bounds its own answers.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Client::builder()
+            .connect_timeout(std::time::Duration::from_secs(5))
+            .user_agent(concat!("aegis/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("no HTTP client")
+    }
+
+    /// Sends a request; an error answer becomes an error with the server's words.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let response = request.send().await.map_err(|error| {
+            if error.is_connect() {
+                anyhow!(
+                    "no server answers at {}; start one with `aegis serve`, or name it with --server",
+                    self.server
+                )
+            } else {
+                anyhow::Error::new(error).context(format!("asking {}", self.server))
+            }
+        })?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let text = response.text().await.unwrap_or_default();
+        match serde_json::from_str::<ServerError>(&text) {
+            Ok(error) => {
+                let at = error
+                    .field
+                    .map_or_else(String::new, |field| format!(" (at {field})"));
+                let id = error
+                    .request_id
+                    .map_or_else(String::new, |id| format!(", request {id}"));
+                bail!("{}{at} [{status}, {}{id}]", error.error, error.code)
+            }
+            Err(_) => bail!("{} answered {status}: {}", self.server, text.trim()),
+        }
+    }
+
+    /// Sends a request whose answer is JSON.
+    pub(crate) async fn json(&self, request: RequestBuilder) -> anyhow::Result<Value> {
+        let response = self.send(request).await?;
+        response
+            .json()
+            .await
+            .with_context(|| format!("{} did not answer in JSON", self.server))
+    }
+}
+
+/// Prints a line, or a value as JSON. A reader that has gone away (`| head`) is no error.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        ended => Ok(ended?),
+    }
+}
+
+/// As [`print`], of JSON.
+pub(crate) fn print_json(value: &Value) -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// Runs a client command to its end.
+pub(crate) fn block_on(
+    command: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
+        .map(|()| ExitCode::SUCCESS)
+}
+
+/// Lays `rows` out in columns, the first row being the head.
+pub(crate) fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count)
+        .map(|column| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
+            cells.join("  ").trim_end().to_owned()
+        })
+        .collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_under_their_heads() {
+        let rows = [["NAME", "VERSION"], ["digits", "3"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(columns(&rows), "NAME    VERSION\ndigits  3");
+    }
+}

@@ -1,0 +1,9 @@
+//! The commands, one file each.
+
+pub(crate) mod models;
+pub(crate) mod predict;
+pub(crate) mod promote;
+pub(crate) mod push;
+pub(crate) mod serve;
+
+mod package;

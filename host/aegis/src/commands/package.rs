@@ -1,0 +1,74 @@
+//! A package folder on disk: its manifest, and the files that the manifest names. What else
+//! lies in the folder (samples, sources) is not part of the package.
+
+use std::path::{Path, PathBuf};
+
+use aegis_registry::{Manifest, PackagePath};
+use anyhow::{Context as _, bail};
+
+/// A package folder whose manifest is right and whose files are there.
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    pub(crate) manifest: Manifest,
+}
+
+impl Folder {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Folder> {
+        let manifest_path = path.join(Manifest::FILE_NAME);
+        let text = std::fs::read(&manifest_path).with_context(|| {
+            format!(
+                "{}: a model package is a folder with a {}",
+                manifest_path.display(),
+                Manifest::FILE_NAME
+            )
+        })?;
+        let manifest = Manifest::from_bytes(&text).with_context(|| path.display().to_string())?;
+        let folder = Folder {
+            path: path.to_owned(),
+            manifest,
+        };
+        for (name, file) in folder.files() {
+            if !file.is_file() {
+                bail!(
+                    "{}: {} names {name}, which is not there; build it or correct the name",
+                    path.display(),
+                    Manifest::FILE_NAME
+                );
+            }
+        }
+        Ok(folder)
+    }
+
+    /// The packages of `path`: itself, or the folders in it that are packages.
+    pub(crate) fn find(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        if path.join(Manifest::FILE_NAME).exists() {
+            return Ok(vec![path.to_owned()]);
+        }
+        let entries =
+            std::fs::read_dir(path).with_context(|| format!("models folder {}", path.display()))?;
+        let mut found: Vec<PathBuf> = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| path.join(Manifest::FILE_NAME).is_file())
+            .collect();
+        if found.is_empty() {
+            bail!(
+                "{} has no {}, and neither has any folder in it",
+                path.display(),
+                Manifest::FILE_NAME
+            );
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The package's files, as named in it and where they are; the manifest first.
+    pub(crate) fn files(&self) -> Vec<(String, PathBuf)> {
+        let named = self.manifest.files();
+        let named = named.iter().map(|path: &&PackagePath| path.as_str());
+        std::iter::once(Manifest::FILE_NAME)
+            .chain(named)
+            .map(|name| (name.to_owned(), self.path.join(name)))
+            .collect()
+    }
+}

@@ -1,0 +1,247 @@
+//! `aegis serve`: from checked settings to a running server, and its end.
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use aegis_registry::{Registry, UploadLimits, manifest::Limits};
+use aegis_server::{
+    Models, Runtime, RuntimeConfig, Sandbox, SandboxConfig, Server, ServerConfig,
+};
+use aegis_telemetry::Telemetry;
+use anyhow::Context as _;
+use tokio::{io::AsyncReadExt as _, signal::unix::{SignalKind, signal}};
+
+use super::{package::Folder, predict::guess};
+use crate::{
+    client::print,
+    settings::{Management, ServeArgs, ServeSettings},
+};
+
+/// Exit status when requests were cut off by the end of the grace period.
+const CUT_OFF: u8 = 3;
+
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let resolved = args.resolve(std::env::vars_os())?;
+    for warning in &resolved.warnings {
+        writeln!(std::io::stderr(), "aegis: {warning}")?;
+    }
+    if args.print_config {
+        std::io::stdout().write_all(resolved.to_toml().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let settings = resolved.settings;
+    aegis_telemetry::init_logs(settings.log_format, &settings.log_filter)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if settings.worker_threads > 0 {
+        builder.worker_threads(settings.worker_threads);
+    }
+    builder.enable_all().build()?.block_on(serve(settings))
+}
+
+async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
+    let config = server_config(&settings);
+    let registry = Registry::open_local(&settings.data)
+        .await
+        .with_context(|| format!("the data folder {}", settings.data.display()))?;
+    let sandbox = Sandbox::new(sandbox_config(&settings))?;
+    let runtime = Runtime::new(RuntimeConfig {
+        onnxruntime: settings.onnxruntime.clone(),
+        openvino: settings.openvino.clone(),
+        search: settings.runtimes.clone(),
+    });
+    let telemetry = Arc::new(Telemetry::new()?);
+    let models = Models::new(
+        registry.clone(),
+        sandbox,
+        runtime.clone(),
+        Arc::clone(&telemetry),
+        &config,
+    );
+    // Loading native libraries takes time and may block.
+    let backends = tokio::task::spawn_blocking(move || runtime.backends()).await?;
+    for backend in &backends {
+        tracing::info!(
+            backend = backend.kind.name(),
+            available = backend.available,
+            version = backend.version.as_deref().unwrap_or("-"),
+            "{}",
+            backend.detail
+        );
+    }
+    let server = Server::bind(config, models.clone(), telemetry, backends).await?;
+    let address = server.local_addr();
+    tracing::info!("listening on http://{address}");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (failed, start_failed) = tokio::sync::oneshot::channel();
+    let starting = tokio::spawn(async move {
+        if let Err(error) = start(&registry, &models, &settings.models, address).await {
+            let _ = failed.send(error);
+        }
+    });
+    let mut startup_error = None;
+    let report = server
+        .run(async {
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("SIGTERM"),
+                _ = interrupt.recv() => tracing::info!("SIGINT"),
+                Ok(error) = start_failed => startup_error = Some(error),
+            }
+        })
+        .await;
+    starting.abort();
+    if let Some(error) = startup_error {
+        return Err(error);
+    }
+    if report.cut_off > 0 {
+        tracing::warn!(requests = report.cut_off, "stopped; requests were cut off");
+        return Ok(ExitCode::from(CUT_OFF));
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Publishes the packages named in the settings, loads what the registry has, and says how
+/// to try it.
+async fn start(
+    registry: &Registry,
+    models: &Models,
+    folders: &[PathBuf],
+    address: SocketAddr,
+) -> anyhow::Result<()> {
+    let mut packages = Vec::new();
+    for folder in folders {
+        packages.extend(Folder::find(folder)?);
+    }
+    for package in &packages {
+        publish(registry, models, package)
+            .await
+            .with_context(|| format!("serving {}", package.display()))?;
+    }
+    models.start().await?;
+    print(&ready_lines(models, &packages, address))
+}
+
+/// Makes the package in `path` the version that answers, as `aegis push --promote` would. A
+/// package that was there already costs no new version.
+async fn publish(registry: &Registry, models: &Models, path: &Path) -> anyhow::Result<()> {
+    let folder = Folder::read(path)?;
+    let mut upload = registry
+        .begin_upload(folder.manifest.name.clone(), UploadLimits::default())
+        .await?;
+    for (name, file) in folder.files() {
+        let mut file = tokio::fs::File::open(file).await?;
+        let mut part = upload.part(&name).await?;
+        loop {
+            let mut bytes = bytes::BytesMut::with_capacity(256 << 10);
+            if file.read_buf(&mut bytes).await? == 0 {
+                break;
+            }
+            part.write(bytes.freeze()).await?;
+        }
+        part.finish().await?;
+    }
+    let package = upload.finish().await?;
+    models.publish(package, true, Some("serve".to_owned())).await?;
+    Ok(())
+}
+
+/// What to read when the server is ready: its models, and for packages with a `samples`
+/// folder a line to try for each of its first samples.
+fn ready_lines(models: &Models, packages: &[PathBuf], address: SocketAddr) -> String {
+    let mut lines = vec![format!("ready on http://{address}")];
+    for model in models.status() {
+        let backends: Vec<_> = model.backends.iter().map(|(_, backend)| *backend).collect();
+        let version = model
+            .stable
+            .map_or_else(|| "-".to_owned(), |version| version.to_string());
+        let state = match &model.error {
+            Some(error) => format!("not loaded: {error}"),
+            None => backends.join(", "),
+        };
+        lines.push(format!("  {} version {version} ({state})", model.name));
+    }
+    let tries: Vec<String> = packages
+        .iter()
+        .flat_map(|package| tries(package, address))
+        .collect();
+    if !tries.is_empty() {
+        lines.push("try:".to_owned());
+        lines.extend(tries);
+    }
+    lines.join("\n")
+}
+
+/// How many samples of each package are shown.
+const SAMPLES: usize = 2;
+
+fn tries(package: &Path, address: SocketAddr) -> Vec<String> {
+    let Ok(folder) = Folder::read(package) else {
+        return Vec::new();
+    };
+    let Ok(entries) = std::fs::read_dir(package.join("samples")) else {
+        return Vec::new();
+    };
+    let mut samples: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file() && path.file_name().is_some_and(|n| n != "expected.json"))
+        .collect();
+    samples.sort();
+    // One of each kind says more than two of one.
+    samples.dedup_by(|a, b| a.extension() == b.extension());
+    samples
+        .iter()
+        .take(SAMPLES)
+        .map(|sample| {
+            let body = std::fs::read(sample).unwrap_or_default();
+            format!(
+                "  curl -H 'content-type: {}' --data-binary @{} 'http://{address}/predict?identifier={}'",
+                guess(Some(sample), &body),
+                sample.display(),
+                folder.manifest.name
+            )
+        })
+        .collect()
+}
+
+fn server_config(settings: &ServeSettings) -> ServerConfig {
+    let narrow = |wide: usize| u32::try_from(wide).unwrap_or(u32::MAX);
+    ServerConfig {
+        listen: settings.listen,
+        management: settings.management == Management::On,
+        ceilings: Limits {
+            memory_mib: Some(narrow((settings.max_memory.bytes() >> 20) as usize)),
+            max_concurrency: Some(narrow(settings.predict_max_concurrency)),
+            max_queue: Some(narrow(settings.predict_max_queue)),
+            ..Limits::default()
+        },
+        prewarm_model: settings.prewarm_model,
+        readiness_check_model: settings.readiness_check_model,
+        max_body_bytes: settings.max_body.bytes() as usize,
+        max_upload_bytes: settings.max_upload.bytes(),
+        max_concurrent_uploads: settings.max_concurrent_uploads,
+        request_timeout: settings.request_timeout,
+        upload_idle_timeout: settings.upload_idle_timeout,
+        header_read_timeout: settings.header_read_timeout,
+        max_header_bytes: settings.max_header.bytes() as usize,
+        max_connections: settings.max_connections,
+        grace_period: settings.grace_period,
+        drain_delay: settings.drain_delay,
+        forward_headers: settings.forward_headers.clone(),
+    }
+}
+
+fn sandbox_config(settings: &ServeSettings) -> SandboxConfig {
+    SandboxConfig {
+        cache_dir: settings.data.join("code"),
+        max_instances: u32::try_from(settings.max_instances).unwrap_or(u32::MAX),
+        max_memory_bytes: settings.max_memory.bytes() as usize,
+        warm_instances: settings.warm_instances,
+    }
+}
