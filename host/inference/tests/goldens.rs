@@ -133,3 +133,13 @@ async fn openvino_agrees_on_digits() {
 async fn openvino_agrees_on_spam() {
     spam_agrees(BackendKind::OpenVino).await;
 }
+
+#[tokio::test]
+async fn embedded_agrees_on_digits() {
+    digits_agree(BackendKind::Embedded).await;
+}
+
+#[tokio::test]
+async fn embedded_agrees_on_spam() {
+    spam_agrees(BackendKind::Embedded).await;
+}

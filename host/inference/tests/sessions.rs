@@ -72,6 +72,11 @@ async fn openvino_sessions_side_by_side_never_mix_answers() {
     answers_are_not_mixed_up(BackendKind::OpenVino).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn embedded_sessions_side_by_side_never_mix_answers() {
+    answers_are_not_mixed_up(BackendKind::Embedded).await;
+}
+
 /// With two sessions a request answers while a long one runs; with one it would have to wait for its end.
 async fn a_second_session_answers_meanwhile(kind: BackendKind) {
     let Some(runtime) = runtime_with(kind) else {
@@ -111,6 +116,11 @@ async fn two_onnxruntime_sessions_run_at_the_same_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_openvino_sessions_run_at_the_same_time() {
     a_second_session_answers_meanwhile(BackendKind::OpenVino).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_embedded_sessions_run_at_the_same_time() {
+    a_second_session_answers_meanwhile(BackendKind::Embedded).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,6 +212,91 @@ fn auto_prefers_onnxruntime_for_an_onnx_file() {
     assert_eq!(graph.backend(), BackendKind::OnnxRuntime);
 }
 
+#[tokio::test]
+async fn auto_serves_with_the_embedded_engine_where_no_native_library_is() {
+    // Only if no other test of this process has loaded the libraries, which is so under nextest.
+    let runtime = Runtime::new(RuntimeConfig {
+        onnxruntime: Some(PathBuf::from("/nowhere")),
+        openvino: Some(PathBuf::from("/nowhere")),
+        ..RuntimeConfig::default()
+    });
+    if runtime
+        .backends()
+        .iter()
+        .any(|status| status.available && status.kind != BackendKind::Embedded)
+    {
+        eprintln!("SKIPPED: this process has a native library loaded");
+        return;
+    }
+    let graph = runtime
+        .load(&GraphSpec::new("digits", common::onnx(digits())))
+        .unwrap();
+    assert_eq!(graph.backend(), BackendKind::Embedded);
+    graph.compute(vec![digits_input(3)], None).await.unwrap();
+
+    let error = runtime
+        .load(&GraphSpec::new(
+            "bf16",
+            common::onnx(network("reshape-bf16.onnx")),
+        ))
+        .unwrap_err();
+    let LoadError::NoBackend { attempts, .. } = error else {
+        panic!("{error}")
+    };
+    let tried: Vec<BackendKind> = attempts.iter().map(|attempt| attempt.backend).collect();
+    assert_eq!(tried, BackendKind::ALL);
+    assert!(
+        attempts[0]
+            .words
+            .starts_with("ONNX Runtime was not found; looked in /nowhere"),
+        "{}",
+        attempts[0]
+    );
+    assert!(attempts[2].words.contains("bf16"), "{}", attempts[2]);
+}
+
+#[tokio::test]
+async fn the_embedded_engine_serves_more_shapes_than_it_keeps_plans() {
+    let runtime = Runtime::new(RuntimeConfig::default());
+    let graph = load(&runtime, BackendKind::Embedded, network("scale.onnx"));
+    for round in 0..2 {
+        for rows in 0..40_u32 {
+            let values = vec![round as f32; rows as usize * 3];
+            let answer = graph
+                .compute(vec![fp32("x", &[rows, 3], &values)], None)
+                .await
+                .unwrap();
+            assert_eq!(answer[0].tensor.shape().dims(), [rows, 3]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_the_network_cannot_take_costs_its_caller_the_answer_and_nobody_else() {
+    let lookup = |index: i64| {
+        vec![NamedTensor::new(
+            "index",
+            Tensor::from_slice(&[1], &[index]).unwrap(),
+        )]
+    };
+    for kind in BackendKind::ALL {
+        let Some(runtime) = runtime_with(kind) else {
+            continue;
+        };
+        let graph = load(&runtime, kind, network("lookup.onnx"));
+        for _ in 0..3 {
+            let wrong = graph.compute(lookup(1_000_000_000), None).await;
+            // OpenVINO answers zero for what is not in the table.
+            if kind != BackendKind::OpenVino {
+                assert!(matches!(wrong, Err(ComputeError::Backend(_))), "{kind}");
+            }
+            let right = graph.compute(lookup(2), None).await.unwrap();
+            assert_eq!(right[0].tensor.to_vec::<f32>().unwrap(), [3.0], "{kind}");
+        }
+        assert_eq!(graph.stats().sessions, 1, "{kind}");
+    }
+}
+
 #[test]
 fn a_device_that_is_not_there_is_an_error_and_never_the_processor() {
     for (kind, words) in [
@@ -245,6 +340,19 @@ fn a_broken_file_is_refused_in_the_backends_words() {
             };
             assert_eq!(attempt.backend, kind);
             assert!(!attempt.words.is_empty());
+        }
+    }
+}
+
+#[test]
+fn weights_outside_the_models_folder_are_never_read() {
+    for kind in BackendKind::ALL {
+        let Some(runtime) = runtime_with(kind) else {
+            continue;
+        };
+        match runtime.load(&spec(kind, network("escape.onnx"))) {
+            Ok(_) => panic!("{kind} read a file of its host for a model"),
+            Err(error) => eprintln!("{error}"),
         }
     }
 }

@@ -12,8 +12,6 @@ use bytes::Bytes;
 use common::{fp32, load, network, runtime_with, spec};
 use half::{bf16, f16};
 
-const NATIVE: [BackendKind; 2] = [BackendKind::OnnxRuntime, BackendKind::OpenVino];
-
 async fn passes<T: Element + PartialEq + Debug>(
     runtime: &Runtime,
     kind: BackendKind,
@@ -143,6 +141,48 @@ async fn all_seven_types_pass_through_openvino() {
 }
 
 #[tokio::test]
+async fn all_types_but_bf16_pass_through_the_embedded_engine() {
+    let kind = BackendKind::Embedded;
+    let Some(runtime) = runtime_with(kind) else {
+        return;
+    };
+    passes(
+        &runtime,
+        kind,
+        &[
+            f16::from_f32(1.5),
+            f16::MAX,
+            f16::MIN_POSITIVE,
+            f16::NEG_ONE,
+        ],
+    )
+    .await;
+    passes(
+        &runtime,
+        kind,
+        &[1.5_f32, f32::MAX, f32::MIN_POSITIVE, -0.1],
+    )
+    .await;
+    passes(
+        &runtime,
+        kind,
+        &[1.5_f64, f64::MAX, f64::MIN_POSITIVE, -0.1],
+    )
+    .await;
+    passes(&runtime, kind, &[0_u8, 1, 128, 255]).await;
+    passes(&runtime, kind, &[i32::MIN, -1, 0, i32::MAX]).await;
+    passes(&runtime, kind, &[i64::MIN, -1, 0, i64::MAX]).await;
+    let error = runtime
+        .load(&spec(kind, network("reshape-bf16.onnx")))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "graph `reshape-bf16` was not loaded by embedded: `x` is bf16, which the embedded engine does not compute: \
+         use onnxruntime or openvino"
+    );
+}
+
+#[tokio::test]
 async fn openvino_refuses_what_it_would_silently_compute_in_fewer_bits() {
     let kind = BackendKind::OpenVino;
     let Some(runtime) = runtime_with(kind) else {
@@ -176,6 +216,7 @@ async fn an_output_outside_the_seven_types_is_an_error_that_names_it() {
     for (kind, boolean, unsigned, string) in [
         (BackendKind::OnnxRuntime, "bool", "u32", "string"),
         (BackendKind::OpenVino, "boolean", "u32", "string"),
+        (BackendKind::Embedded, "bool", "u32", "string"),
     ] {
         let Some(runtime) = runtime_with(kind) else {
             continue;
@@ -211,7 +252,7 @@ async fn an_output_outside_the_seven_types_is_an_error_that_names_it() {
 
 #[tokio::test]
 async fn an_input_outside_the_seven_types_is_refused_before_it_queues() {
-    for kind in NATIVE {
+    for kind in BackendKind::ALL {
         let Some(runtime) = runtime_with(kind) else {
             continue;
         };
@@ -230,7 +271,7 @@ async fn an_input_outside_the_seven_types_is_refused_before_it_queues() {
 
 #[tokio::test]
 async fn an_output_whose_size_depends_on_the_values_has_its_real_shape() {
-    for kind in NATIVE {
+    for kind in BackendKind::ALL {
         let Some(runtime) = runtime_with(kind) else {
             continue;
         };
@@ -271,7 +312,7 @@ async fn no_rows_at_all_are_answered_with_no_rows() {
 
 #[tokio::test]
 async fn inputs_and_outputs_keep_the_models_names_and_order() {
-    for kind in NATIVE {
+    for kind in BackendKind::ALL {
         let Some(runtime) = runtime_with(kind) else {
             continue;
         };
@@ -318,7 +359,7 @@ async fn inputs_and_outputs_keep_the_models_names_and_order() {
 
 #[tokio::test]
 async fn outputs_that_are_one_tensor_inside_keep_their_own_names() {
-    for kind in NATIVE {
+    for kind in BackendKind::ALL {
         let Some(runtime) = runtime_with(kind) else {
             continue;
         };

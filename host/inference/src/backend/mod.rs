@@ -46,6 +46,13 @@ pub trait Network: Send + Sync {
 
 /// One loaded copy of a network, which runs one batch at a time.
 pub trait Session: Send {
+    /// Whether a run with these inputs takes no longer than others, as one that must first prepare itself for their
+    /// shapes would. Asked with the queue's lock held, before a run is made in place; must not wait.
+    fn is_ready_for(&self, inputs: &[NamedTensor]) -> bool {
+        let _ = inputs;
+        true
+    }
+
     /// Runs `inputs`, which are the signature's inputs in its order, and answers with its outputs in its order, each
     /// with the type and shape that the backend returned. Blocking; called by one thread at a time, but not always the
     /// same. A session that panics is thrown away.

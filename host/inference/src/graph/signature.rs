@@ -43,6 +43,19 @@ impl Port {
         format!("[{}]", dims.join(", "))
     }
 
+    /// The dimensions with every dynamic one 1: the smallest input that is sure to hold something.
+    pub(crate) fn smallest(&self) -> Option<Shape> {
+        let dims: Vec<u32> = self
+            .shape
+            .iter()
+            .map(|dim| match dim {
+                Dim::Fixed(size) => *size,
+                Dim::Dynamic => 1,
+            })
+            .collect();
+        Shape::new(&dims).ok()
+    }
+
     fn takes(&self, shape: &Shape) -> bool {
         let same = |(want, got): (&Dim, &u32)| *want == Dim::Dynamic || *want == Dim::Fixed(*got);
         self.shape.is_empty()

@@ -159,7 +159,7 @@ impl Scheduler {
         let (answer, mut place) = {
             let mut queue = shared.queue.lock();
             if shared.may_run_in_place(&inputs)
-                && let Some(session) = queue.lease_in_place()
+                && let Some(session) = queue.lease_in_place(&inputs)
             {
                 drop(queue);
                 return shared.run(session, &inputs, 1, None, now);

@@ -91,11 +91,11 @@ impl Queue {
     }
 
     /// A session for a run on the caller's own thread: only past an empty queue, so that no one is overtaken.
-    pub(super) fn lease_in_place(&mut self) -> Option<Box<dyn Session>> {
+    pub(super) fn lease_in_place(&mut self, inputs: &[NamedTensor]) -> Option<Box<dyn Session>> {
         if self.closed.is_some() || !self.waiting.is_empty() || self.overruns >= LONGEST_PATIENCE {
             return None;
         }
-        self.idle.pop()
+        self.idle.pop_if(|session| session.is_ready_for(inputs))
     }
 
     /// Lets a request wait, and says under which id. The caller then wakes a session thread.

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::backend::Session;
-use crate::graph::{Dim, Signature};
-use crate::tensor::{NamedTensor, Shape, Tensor};
+use crate::graph::Signature;
+use crate::tensor::{NamedTensor, Tensor};
 
 /// Measured runs. The median of nine is steady within a few percent on a busy machine.
 const RUNS: usize = 9;
@@ -103,15 +103,7 @@ fn zeros(signature: &Signature) -> Option<Vec<NamedTensor>> {
         .inputs
         .iter()
         .map(|port| {
-            let dims: Vec<u32> = port
-                .shape
-                .iter()
-                .map(|dim| match dim {
-                    Dim::Fixed(size) => *size,
-                    Dim::Dynamic => 1,
-                })
-                .collect();
-            let (ty, shape) = (port.ty?, Shape::new(&dims).ok()?);
+            let (ty, shape) = (port.ty?, port.smallest()?);
             total = total.checked_add(shape.bytes(ty))?;
             (total <= MOST_BYTES)
                 .then(|| NamedTensor::new(port.name.clone(), Tensor::zeros(ty, shape)))
