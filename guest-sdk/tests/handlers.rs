@@ -167,7 +167,8 @@ fn the_content_type_chooses_between_two_inputs() {
 
 #[test]
 fn text_that_is_no_utf8_is_the_callers_mistake() {
-    let answer = Text::<&str>::from_request(&ask(Some("text/plain"), b"\xff"));
+    let request = ask(Some("text/plain"), b"\xff");
+    let answer = Text::<&str>::from_request(&request);
     assert!(
         problem(&answer)
             .unwrap()
