@@ -108,7 +108,8 @@ pub struct Outcome<T> {
     pub result: Result<Result<T, Failure>, Fault>,
     /// What was signalled before the end.
     pub signals: Signals,
-    /// How long the call waited for its instance: nothing if one was ready.
+    /// How long its instance took to make, ahead of the call or for it; nothing if the
+    /// instance had served before, or there was none.
     pub instantiate: Option<Duration>,
 }
 
@@ -234,8 +235,8 @@ impl Handler {
     ) -> Outcome<T> {
         let inner = &*self.inner;
         let (deadline, time) = deadline_for(inner.context.limits.timeout, call.deadline);
-        let (mut ready, instantiate) = match inner.instance(deadline, time).await {
-            Ok(taken) => taken,
+        let mut ready = match inner.instance(deadline, time).await {
+            Ok(ready) => ready,
             Err(fault) => {
                 return Outcome {
                     result: Err(fault),
@@ -244,6 +245,7 @@ impl Handler {
                 };
             }
         };
+        let instantiate = ready.made_in.take();
         ready.begin(&call.request_id, deadline);
         // Compute keeps to the deadline and so does running wasm; the timer is for what
         // else a guest can wait for (clocks). It is only set when the call really waits.
@@ -299,12 +301,10 @@ impl HandlerInner {
         &self,
         deadline: Instant,
         time: Duration,
-    ) -> Result<(Ready, Option<Duration>), Fault> {
+    ) -> Result<Ready, Fault> {
         if let Some(ready) = self.warm.take() {
-            self.warm.wake();
-            return Ok((ready, None));
+            return Ok(ready);
         }
-        let start = Instant::now();
         let slots = Arc::clone(&self.sandbox.inner.slots);
         let slot = match Arc::clone(&slots).try_acquire_owned() {
             Ok(slot) => slot,
@@ -320,7 +320,7 @@ impl HandlerInner {
             .await
             .map_err(|_| Fault::Timeout { limit: time })??;
         self.made_on_path.fetch_add(1, Ordering::Relaxed);
-        Ok((ready, Some(start.elapsed())))
+        Ok(ready)
     }
 
     /// A slot for an instance made ahead: only while a quarter of the host's slots stays
@@ -336,7 +336,7 @@ impl HandlerInner {
     /// Makes one instance.
     pub(crate) async fn make(&self, slot: OwnedSemaphorePermit) -> Result<Ready, Fault> {
         let start = Instant::now();
-        let ready = instance::make(&self.pre, &self.indices, &self.context, slot)
+        let mut ready = instance::make(&self.pre, &self.indices, &self.context, slot)
             .await
             .map_err(|(error, denied)| {
                 classify(
@@ -347,7 +347,9 @@ impl HandlerInner {
                 )
             })?;
         self.made.fetch_add(1, Ordering::Relaxed);
-        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let took = start.elapsed();
+        ready.made_in = Some(took);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.make_nanos.fetch_add(nanos, Ordering::Relaxed);
         Ok(ready)
     }

@@ -107,6 +107,8 @@ pub(crate) struct Ready {
     pub(crate) store: Store<GuestState>,
     pub(crate) predict: Option<predict::Guest>,
     pub(crate) infer: Option<infer::Guest>,
+    /// How long it took to make; taken by the first call that it serves.
+    pub(crate) made_in: Option<Duration>,
     /// The slot of the pool that the instance takes, given back when it is dropped. Last,
     /// so that the store has left its slot when the permit says so.
     _slot: OwnedSemaphorePermit,
@@ -140,6 +142,7 @@ pub(crate) async fn make(
             store,
             predict,
             infer,
+            made_in: None,
             _slot: slot,
         }),
         Err(error) => Err((error, store.data().memory.denied())),

@@ -36,9 +36,17 @@ impl WarmPool {
         }
     }
 
-    /// An instance, if one is ready.
+    /// An instance, if one is ready. More are made when those taken come back used; only
+    /// when calls are long and the pool runs low are they made at once.
     pub(crate) fn take(&self) -> Option<Ready> {
-        self.lists.lock().ready.pop()
+        let mut lists = self.lists.lock();
+        let taken = lists.ready.pop();
+        let low = lists.ready.len() * 2 < self.target;
+        drop(lists);
+        if low {
+            self.wake.notify_one();
+        }
+        taken
     }
 
     /// Leaves a used instance to be dropped off the request's path, and its slot to be
@@ -64,10 +72,6 @@ impl WarmPool {
     /// How many are ready.
     pub(crate) fn ready(&self) -> usize {
         self.lists.lock().ready.len()
-    }
-
-    pub(crate) fn wake(&self) {
-        self.wake.notify_one();
     }
 
     /// Keeps the pool of `handler` full until the handler is gone.

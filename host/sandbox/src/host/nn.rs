@@ -7,6 +7,10 @@
 //! WIT's tensor constructor cannot fail, so a tensor that makes no sense is kept as
 //! [`GuestTensor::Unusable`] and refused where the guest can act on it: by `compute`, with
 //! `invalid-argument` or `too-large` and the reason.
+#![expect(
+    unreachable_pub,
+    reason = "the generated bindings re-export these types, from a private module"
+)]
 
 use std::sync::Arc;
 
@@ -26,7 +30,7 @@ type Errable<T> = wasmtime::Result<Result<T, Resource<GuestError>>>;
 
 /// A guest's `tensor`.
 #[derive(Debug)]
-pub(crate) enum GuestTensor {
+pub enum GuestTensor {
     /// Shape, type and bytes agree.
     Usable(Tensor),
     /// They do not, or the tensor was over the budget. What the guest gave, without the
@@ -45,16 +49,16 @@ pub(crate) enum GuestTensor {
 
 /// A guest's `graph`: one of its model's own.
 #[derive(Debug)]
-pub(crate) struct GuestGraph(Graph);
+pub struct GuestGraph(Graph);
 
 /// A guest's `graph-execution-context`. It holds its graph, so it outlives the `graph`
 /// handle it came from.
 #[derive(Debug)]
-pub(crate) struct GuestContext(Graph);
+pub struct GuestContext(Graph);
 
 /// A guest's `error`.
 #[derive(Debug)]
-pub(crate) struct GuestError {
+pub struct GuestError {
     code: ErrorCode,
     data: String,
 }

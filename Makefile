@@ -1,0 +1,33 @@
+# The everyday commands. `make` alone lists them.
+
+.PHONY: help run test lint fmt handlers runtimes bench docs
+
+help: ## Lists the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: ## Builds everything and serves the example models (ARGS="--listen …")
+	scripts/run.sh $(ARGS)
+
+test: ## Installs what the tests need and runs them all
+	scripts/test.sh $(ARGS)
+
+lint: ## Format and lints, as CI has them
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Formats the code
+	cargo fmt --all
+
+handlers: ## Builds the example handlers and the tests' guests for wasm32-wasip2
+	scripts/handlers.sh
+
+runtimes: ## Brings ONNX Runtime and OpenVINO into .runtimes/ (through pip)
+	scripts/runtimes.sh
+
+bench: ## Measures the sandbox and the server against ONNX Runtime alone (bench/README.md)
+	scripts/bench.sh $(ARGS)
+
+docs: ## Writes the pages that are made from code in docs/
+	UPDATE_DOCS=1 cargo test -p aegis settings
+	UPDATE_DOCS=1 cargo test -p aegis-telemetry --test docs
+	UPDATE_DOCS=1 cargo test -p aegis-registry --test docs

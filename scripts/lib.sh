@@ -1,0 +1,25 @@
+# What the scripts share; sourced, not run.
+
+say() { printf '==> %s\n' "$*"; }
+
+die() {
+    printf 'error: %s\n' "$1" >&2
+    shift
+    for line in "$@"; do printf '       %s\n' "$line" >&2; done
+    exit 1
+}
+
+# A Rust toolchain with the target that handlers are compiled to, and a C compiler.
+need_toolchain() {
+    command -v rustup >/dev/null 2>&1 || die "rustup is not installed." \
+        "It brings the Rust toolchain that rust-toolchain.toml names; see https://rustup.rs"
+    command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 ||
+        die "no C compiler was found; some crates build C code." \
+            "Debian, Ubuntu: apt install build-essential.  Fedora: dnf install gcc.  macOS: xcode-select --install"
+    if ! rustup target list --installed 2>/dev/null | grep -qx wasm32-wasip2; then
+        say "installing the Rust target wasm32-wasip2 (what handlers are compiled to)"
+        rustup target add wasm32-wasip2 ||
+            die "the target wasm32-wasip2 could not be installed." \
+                "Is the network there? Then: rustup target add wasm32-wasip2"
+    fi
+}
