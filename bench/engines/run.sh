@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compares tract, rten and ONNX Runtime: coverage, speed, size. Fetches what it needs with pip into .cache (ignored by
-# git) and writes its tables to out/ (ignored too). About 25 minutes on two cores, most of them compiling.
+# git) and writes its tables to out/ (ignored too). About 40 minutes on two quiet cores, most of them compiling tract.
 # Usage: run.sh [fetch] [build] [coverage] [hostile] [speed] [size]; with no words, all of them.
 set -euo pipefail
 cd "$(dirname "$0")"
