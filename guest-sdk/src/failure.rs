@@ -110,7 +110,7 @@ impl Display for Failure {
             Self::Overloaded(message) => write!(f, "overloaded: {message}"),
             Self::NotReady(message) => write!(f, "not ready: {message}"),
             Self::Timeout(message) => write!(f, "timeout: {message}"),
-            Self::Internal(message) => write!(f, "internal: {message}"),
+            Self::Internal(message) => f.write_str(message),
         }
     }
 }

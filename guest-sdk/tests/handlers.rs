@@ -200,7 +200,7 @@ fn init_is_given_the_configuration_and_its_errors_are_words() {
     assert!(
         failure
             .to_string()
-            .starts_with("internal: config `limit` is `-1`, not a usize")
+            .starts_with("config `limit` is `-1`, not a usize")
     );
 }
 

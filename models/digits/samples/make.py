@@ -57,7 +57,7 @@ with open(os.path.join(HERE, "pixels.json"), "w") as file:
 EXPECTED.append({"file": "pixels.json", "content_type": "application/json", "digit": int(DATA.target[index])})
 
 # 2. White handwriting on black, nothing but the frame, as the data has it.
-mask, digit = handwriting(9, 128)
+mask, digit = handwriting(2, 128)
 save(mask, "white-on-black.png", digit)
 
 # 3. A photo: blue handwriting low on a sheet of grainy paper.

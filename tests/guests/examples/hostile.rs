@@ -6,7 +6,7 @@
 //! | `digits` | runs the graph `digits` on zeros, `n` times (once), and answers the first probability |
 //! | `loop` | computes for ever |
 //! | `sleep` | waits `n` ms on the clock (for ever) |
-//! | `trap`, `panic`, `exit` | `unreachable`, a panic, `exit(3)` |
+//! | `trap`, `panic`, `exit` | `unreachable`, a panic, `exit(3)` (of which WASI tells the host only that it failed) |
 //! | `recurse` | calls itself until the stack ends |
 //! | `alloc` | takes memory, and uses it, until there is none; with `n`, so many MiB, and answers |
 //! | `stdout` | prints a line to standard output and one to standard error |
