@@ -1,0 +1,129 @@
+//! Packages: of the example models, of the tests' guests, and of what is no package at all.
+
+use std::{fs, path::Path};
+
+use reqwest::multipart::{Form, Part};
+
+use super::root;
+
+/// A package in memory.
+#[derive(Clone)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    manifest: String,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Package {
+    /// An example model as it is committed.
+    pub(crate) fn example(name: &str) -> Package {
+        let folder = format!("models/{name}");
+        let manifest = read(&format!("{folder}/model.toml"));
+        let mut package = Package::new(name, &String::from_utf8(manifest).expect("UTF-8"));
+        for file in [format!("{name}.wasm"), format!("{name}.onnx")] {
+            package = package.file(&file, read(&format!("{folder}/{file}")));
+        }
+        package
+    }
+
+    /// One of the tests' guests, without a graph.
+    pub(crate) fn guest(guest: &str) -> Package {
+        let component = read(&format!("target/guests/{guest}.wasm"));
+        Package::handler(guest, component)
+    }
+
+    /// The guest `hostile` with the graph `digits`, under a name of its own.
+    pub(crate) fn hostile(name: &str, limits: &str) -> Package {
+        let handler = Package::handler(name, read("target/guests/hostile.wasm"));
+        handler
+            .file("digits.onnx", read("models/digits/digits.onnx"))
+            .and("[[graph]]\nname = \"digits\"\nfile = \"digits.onnx\"")
+            .and(&format!("[limits]\n{limits}"))
+    }
+
+    /// Some component as a model's handler.
+    pub(crate) fn handler(name: &str, component: Vec<u8>) -> Package {
+        let manifest = format!("name = \"{name}\"\nhandler = \"handler.wasm\"\n");
+        Package::new(name, &manifest).file("handler.wasm", component)
+    }
+
+    /// A component of `tests/guests/wat` as a handler.
+    pub(crate) fn wat(file: &str) -> Package {
+        let text = root().join("tests/guests/wat").join(file);
+        Package::handler("odd", wat::parse_file(text).expect("WebAssembly text"))
+    }
+
+    /// A package of a manifest only.
+    pub(crate) fn new(name: &str, manifest: &str) -> Package {
+        Package {
+            name: name.to_owned(),
+            manifest: manifest.to_owned(),
+            files: Vec::new(),
+        }
+    }
+
+    /// The same with more at the manifest's end.
+    pub(crate) fn and(mut self, more: &str) -> Package {
+        self.manifest.push_str(&format!("\n{more}\n"));
+        self
+    }
+
+    /// The same with one thing in the manifest replaced.
+    pub(crate) fn replacing(mut self, what: &str, by: &str) -> Package {
+        assert!(self.manifest.contains(what), "{what} in {}", self.manifest);
+        self.manifest = self.manifest.replace(what, by);
+        self
+    }
+
+    /// The same with this file, or this content for it.
+    pub(crate) fn file(mut self, path: &str, bytes: impl Into<Vec<u8>>) -> Package {
+        self.files.retain(|(name, _)| name != path);
+        self.files.push((path.to_owned(), bytes.into()));
+        self
+    }
+
+    /// The same without a file.
+    pub(crate) fn without(mut self, path: &str) -> Package {
+        self.files.retain(|(name, _)| name != path);
+        self
+    }
+
+    /// The bytes of a file.
+    pub(crate) fn bytes(&self, path: &str) -> &[u8] {
+        let file = self.files.iter().find(|(name, _)| name == path);
+        &file.expect("a file of the package").1
+    }
+
+    /// As it is uploaded.
+    pub(crate) fn form(&self) -> Form {
+        let manifest = ("model.toml", self.manifest.as_bytes());
+        let files = self
+            .files
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+        std::iter::once(manifest)
+            .chain(files)
+            .fold(Form::new(), |form, (name, bytes)| {
+                form.part(
+                    "file",
+                    Part::bytes(bytes.to_vec()).file_name(name.to_owned()),
+                )
+            })
+    }
+
+    /// As it is on disk.
+    pub(crate) fn write_to(&self, folder: &Path) {
+        fs::create_dir_all(folder).expect("a folder");
+        fs::write(folder.join("model.toml"), &self.manifest).expect("a manifest");
+        for (name, bytes) in &self.files {
+            fs::write(folder.join(name), bytes).expect("a file");
+        }
+    }
+}
+
+/// A file of the repository. Components are built, not committed.
+fn read(path: &str) -> Vec<u8> {
+    fs::read(root().join(path)).unwrap_or_else(|error| {
+        panic!("{path}: {error}; components are built by scripts/handlers.sh, run it first")
+    })
+}

@@ -1,0 +1,146 @@
+//! Many at once: everyone gets their own answer, and the one too many is told at once.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Package, Start, eventually};
+
+/// How many callers come at once, and how often each.
+const CALLERS: usize = 64;
+const TIMES: usize = 4;
+
+/// A picture that no other caller has.
+fn picture(caller: usize) -> String {
+    let pixels: Vec<usize> = (0..64)
+        .map(|pixel| (pixel * (caller + 3) + caller) % 17)
+        .collect();
+    json!({ "pixels": pixels }).to_string()
+}
+
+#[tokio::test]
+async fn each_of_many_callers_gets_their_own_answer() {
+    let server = Arc::new(Start::new().examples().ready().await);
+    let mut alone: Vec<Value> = Vec::new();
+    for caller in 0..CALLERS {
+        let answer = server
+            .predict("digits", "application/json", picture(caller))
+            .await;
+        alone.push(answer.ok()["probabilities"].clone());
+    }
+    // They can be told apart at all.
+    assert!((1..CALLERS).all(|caller| alone[caller] != alone[0]));
+
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let server = Arc::clone(&server);
+            tokio::spawn(async move {
+                let mut answers = Vec::new();
+                for _ in 0..TIMES {
+                    let body = picture(caller);
+                    answers.push(
+                        server
+                            .predict("digits", "application/json", body)
+                            .await
+                            .ok(),
+                    );
+                }
+                answers
+            })
+        })
+        .collect();
+    for (caller, alone) in callers.into_iter().zip(&alone) {
+        for answer in caller.await.unwrap() {
+            let together = answer["probabilities"].as_array().unwrap();
+            for (found, wanted) in together.iter().zip(alone.as_array().unwrap()) {
+                crate::examples::close(found, wanted);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_finds_the_queue_full_is_told_at_once_and_the_others_are_answered() {
+    let server = Arc::new(Start::new().ready().await);
+    let narrow = "max_concurrency = 1\nmax_queue = 1\ntimeout_ms = 20000";
+    server
+        .upload(&Package::hostile("narrow", narrow))
+        .await
+        .is(201);
+    let ask = |milliseconds: u32| {
+        let server = Arc::clone(&server);
+        let model = format!("narrow&do=sleep&n={milliseconds}");
+        tokio::spawn(async move { server.ask(&model, "").await })
+    };
+    let gauge = async |name: &str, labels: &[(&str, &str)], wanted: f64| {
+        eventually(&format!("{name} {wanted}"), async || {
+            (server.metrics().await.sum(name, labels) == Some(wanted)).then_some(())
+        })
+        .await;
+    };
+    let first = ask(2000);
+    gauge("http_requests_in_flight", &[("endpoint", "/predict")], 1.0).await;
+    let second = ask(1);
+    gauge("aegis_inference_queue_depth", &[("model", "narrow")], 1.0).await;
+
+    let message = server
+        .ask("narrow&do=sleep&n=1", "")
+        .await
+        .refused(429, "overloaded");
+    assert!(message.contains("1 requests"), "{message}");
+    assert!(!first.is_finished(), "the third was not told at once");
+
+    first.await.unwrap().is(200);
+    second.await.unwrap().is(200);
+    gauge("aegis_inference_queue_depth", &[("model", "narrow")], 0.0).await;
+    let labels = [("model", "narrow"), ("outcome", "overloaded")];
+    let metrics = server.metrics().await;
+    assert_eq!(
+        metrics.sum("aegis_inference_requests_total", &labels),
+        Some(1.0)
+    );
+    server.ask("narrow&do=sleep&n=1", "").await.is(200);
+}
+
+#[tokio::test]
+async fn who_waits_longer_than_their_time_is_answered_and_who_leaves_frees_their_place() {
+    let server = Arc::new(Start::new().ready().await);
+    let narrow = "max_concurrency = 1\nmax_queue = 1\ntimeout_ms = 1000";
+    server
+        .upload(&Package::hostile("narrow", narrow))
+        .await
+        .is(201);
+    let busy = {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move { server.ask("narrow&do=sleep", "").await })
+    };
+    let depth = async |wanted: f64| {
+        let labels = [("model", "narrow")];
+        eventually("the queue's depth", async || {
+            let metrics = server.metrics().await;
+            (metrics.sum("aegis_inference_queue_depth", &labels) == Some(wanted)).then_some(())
+        })
+        .await;
+    };
+    eventually("the first running", async || {
+        let metrics = server.metrics().await;
+        let labels = [("endpoint", "/predict")];
+        (metrics.sum("http_requests_in_flight", &labels) == Some(1.0)).then_some(())
+    })
+    .await;
+    let mut leaver = server.raw().await;
+    leaver
+        .send("POST /predict?identifier=narrow HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")
+        .await;
+    depth(1.0).await;
+    drop(leaver);
+    depth(0.0).await;
+    busy.await.unwrap().refused(504, "timeout");
+    let labels = [("model", "narrow"), ("outcome", "cancelled")];
+    let metrics = server.metrics().await;
+    assert_eq!(
+        metrics.sum("aegis_inference_requests_total", &labels),
+        Some(1.0)
+    );
+    server.ask("narrow", "").await.is(200);
+}

@@ -1,0 +1,32 @@
+//! Claims about the whole of Aegis, held against the program itself: a process that serves
+//! HTTP, real models, real handlers and a few hostile ones. What a room does inside is held
+//! by its own tests. One crate, so that it links once.
+//!
+//! The components come from `scripts/handlers.sh`, the native runtimes from
+//! `scripts/runtimes.sh`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
+
+mod backends;
+mod cli;
+mod drain;
+mod examples;
+mod harness;
+mod health;
+mod hostile;
+mod isolation;
+mod load;
+mod metrics;
+mod predict_refused;
+mod refusal_by_handler;
+mod restart;
+mod snapshot;
+mod upload;
+mod upload_broken;
+mod upload_refused;
+mod wire;
