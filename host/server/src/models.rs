@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_inference::Runtime;
+use aegis_inference::{Graph, Runtime};
 use aegis_registry::{
     CommitMeta, Digest, Model, ModelName, Package, Registry, RegistryError, Upload, UploadLimits,
     Version, VersionRecord,
@@ -400,6 +400,17 @@ impl Models {
         let entry = self.entry_or_new(name);
         entry.insert(Arc::clone(&loaded));
         entry.make_stable(&loaded);
+    }
+
+    /// The graphs of a model's stable version, if that is loaded: for comparing on the very
+    /// same sessions, see [`Models::insert_unsandboxed`].
+    pub fn graphs(&self, name: &ModelName) -> Vec<Graph> {
+        let entry = self.inner.entries.read().get(name).cloned();
+        let stable = entry.and_then(|entry| {
+            let state = entry.state.read();
+            state.stable.and_then(|stable| state.find(stable))
+        });
+        stable.map_or_else(Vec::new, |version| version.graphs.clone())
     }
 
     fn entry_or_new(&self, name: &ModelName) -> Arc<Entry> {

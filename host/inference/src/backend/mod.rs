@@ -18,6 +18,7 @@ use crate::tensor::NamedTensor;
 
 pub(crate) use embedded::Embedded;
 pub(crate) use onnxruntime::OnnxRuntime;
+pub use onnxruntime::onnxruntime_environment;
 pub(crate) use openvino::OpenVino;
 
 /// An engine that opens networks. Made once a process.

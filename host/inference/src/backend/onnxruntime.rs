@@ -121,6 +121,16 @@ fn load(places: &Places<'_>) -> Result<Arc<Loaded>, String> {
     Ok(loaded)
 }
 
+/// ONNX Runtime's environment of this process, once a [`crate::Runtime`] has loaded the library: for a program that calls
+/// `ort` beside this crate, as the benchmark does. There can be no second one.
+#[must_use]
+pub fn onnxruntime_environment() -> Option<Environment> {
+    LOADED
+        .lock()
+        .as_ref()
+        .map(|loaded| loaded.environment.clone())
+}
+
 fn environment(path: &Path) -> Result<Environment, String> {
     guarded(|| {
         ort::init_from(path)
