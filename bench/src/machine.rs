@@ -1,0 +1,150 @@
+//! The machine that was measured on, and what processor time a process has used.
+
+use std::fs;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+/// Above this, something else was running and the figures are doubtful.
+const QUIET: f64 = 0.5;
+
+/// The machine, as it was when the run began.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
+    /// The load average over one minute.
+    pub(crate) load: f64,
+    /// Whether this program was built with optimisation.
+    pub(crate) optimised: bool,
+}
+
+impl Machine {
+    pub(crate) fn read() -> Machine {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let processor = read("/proc/cpuinfo")
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+            .map_or_else(
+                || "unknown processor".to_owned(),
+                |(_, name)| name.to_owned(),
+            );
+        let kernel = read("/proc/sys/kernel/osrelease");
+        Machine {
+            processor,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: kernel.trim().to_owned(),
+            load: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|load| load.parse().ok())
+                .unwrap_or(f64::NAN),
+            optimised: !cfg!(debug_assertions),
+        }
+    }
+
+    /// What makes the figures doubtful.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        // An unknown load is no quiet one.
+        if !(self.load <= QUIET) {
+            warnings.push(format!(
+                "the load average is {:.2}, over {QUIET}: something else is running and the figures are doubtful",
+                self.load
+            ));
+        }
+        if !self.optimised {
+            warnings.push("this is a debug build: the figures mean nothing".to_owned());
+        }
+        if std::env::var("RUST_BACKTRACE").is_ok_and(|value| value != "0") {
+            warnings.push("RUST_BACKTRACE is set, which slows errors down: unset it".to_owned());
+        }
+        warnings
+    }
+
+    /// In one line.
+    pub(crate) fn line(&self) -> String {
+        format!(
+            "{}, {} cores, Linux {}, load {:.2}{}",
+            self.processor,
+            self.cores,
+            self.kernel,
+            self.load,
+            if self.optimised { "" } else { ", DEBUG BUILD" }
+        )
+    }
+}
+
+/// Processor time that a process has used, in microseconds, all its threads together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct CpuTime {
+    pub(crate) user: f64,
+    pub(crate) system: f64,
+}
+
+/// Linux counts these in hundredths of a second, whatever the kernel's own clock (proc(5)).
+const MICROSECONDS_PER_TICK: f64 = 10_000.0;
+
+impl CpuTime {
+    /// Of this process.
+    pub(crate) fn own() -> anyhow::Result<CpuTime> {
+        CpuTime::at("/proc/self/stat")
+    }
+
+    /// Of another.
+    pub(crate) fn of(process: u32) -> anyhow::Result<CpuTime> {
+        CpuTime::at(&format!("/proc/{process}/stat"))
+    }
+
+    fn at(path: &str) -> anyhow::Result<CpuTime> {
+        let stat = fs::read_to_string(path).context(path.to_owned())?;
+        parse(&stat).with_context(|| format!("{path} is not as proc(5) describes it"))
+    }
+
+    pub(crate) fn since(self, earlier: CpuTime) -> CpuTime {
+        CpuTime {
+            user: self.user - earlier.user,
+            system: self.system - earlier.system,
+        }
+    }
+
+    /// Of one of so many requests.
+    pub(crate) fn per(self, requests: u64) -> CpuTime {
+        let requests = requests.max(1) as f64;
+        CpuTime {
+            user: self.user / requests,
+            system: self.system / requests,
+        }
+    }
+}
+
+/// Fields 14 and 15. The second field is the program's name in parentheses and may hold
+/// anything, so what comes before its end is cut off.
+fn parse(stat: &str) -> Option<CpuTime> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let mut ticks = || Some(fields.next()?.parse::<f64>().ok()? * MICROSECONDS_PER_TICK);
+    Some(CpuTime {
+        user: ticks()?,
+        system: ticks()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+        let stat = "12 (a ) b) S 1 12 12 0 -1 4194560 100 0 0 0 7 3 0 0 20 0 1 0";
+        assert_eq!(
+            parse(stat),
+            Some(CpuTime {
+                user: 70_000.0,
+                system: 30_000.0
+            })
+        );
+        assert_eq!(parse("12 (x) S 1"), None);
+    }
+}

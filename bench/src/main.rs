@@ -1,0 +1,135 @@
+//! The benchmark: what a sandboxed prediction costs over a bare one, in one table of one run.
+//!
+//! README.md says what each row means. This file reads the command line and puts the parts in
+//! order; the hidden subcommands are the processes that the benchmark starts of itself, a server
+//! and a load generator, so that neither's processor time is counted as the other's.
+
+mod bare;
+mod cases;
+mod fixture;
+mod http;
+mod in_process;
+mod load;
+mod machine;
+mod native;
+mod onnx;
+mod over_http;
+mod plan;
+mod report;
+mod serve;
+mod start;
+mod stats;
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{fixture::Fixture, plan::Plan, report::Report};
+
+/// The allocator that `aegis` has: the server is measured in this program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures what the sandbox costs: in process, over HTTP, at start and at upload.
+#[derive(Parser)]
+#[command(name = "aegis-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(clap::Args)]
+struct RunArgs {
+    /// A few seconds: sees that everything runs and answers right. Its numbers mean little.
+    #[arg(long)]
+    quick: bool,
+    /// For people, or for programs.
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: Output,
+    /// Measure only this network. May be given more than once.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// The `aegis` program that is started and uploaded to; else the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    aegis: Option<PathBuf>,
+    /// ONNX Runtime's library, or its folder. Else it is searched for, as `aegis serve` does.
+    #[arg(long, value_name = "PATH", env = "AEGIS_ONNXRUNTIME")]
+    onnxruntime: Option<PathBuf>,
+    /// The checkout: where models/digits and .runtimes are.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// The server of the HTTP rows; started by the benchmark.
+    #[command(hide = true)]
+    Serve(serve::Args),
+    /// The load generator of the HTTP rows; started by the benchmark.
+    #[command(hide = true)]
+    Load(load::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = match cli.part {
+        Some(Part::Serve(args)) => serve::run(&args),
+        Some(Part::Load(args)) => load::run(args),
+        None => run(&cli.run),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Progress and warnings: beside the table, not in it.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "aegis-bench: {line}");
+}
+
+fn run(args: &RunArgs) -> anyhow::Result<()> {
+    std::env::set_current_dir(&args.root)
+        .with_context(|| format!("the checkout {}", args.root.display()))?;
+    let plan = Plan::new(args.quick);
+    let aegis = start::find(args.aegis.clone())?;
+    let machine = machine::Machine::read();
+    for warning in machine.warnings() {
+        say(&warning);
+    }
+    let runtime = bare::runtime(args.onnxruntime.clone())?;
+    let fixture = Fixture::make(&args.only)?;
+    let mut report = Report::new(machine, bare::version(&runtime), args.quick);
+    for network in &fixture.networks {
+        say(&format!("{}: in process", network.name));
+        let measured = in_process::measure(&runtime, &fixture, network, &plan)
+            .with_context(|| format!("{}, in process", network.name))?;
+        report.in_process.push(measured);
+    }
+    report.over_http = over_http::measure(&fixture, args.onnxruntime.as_deref(), &plan)?;
+    say("start and upload");
+    report.start = Some(start::measure(
+        &aegis,
+        &fixture,
+        args.onnxruntime.as_deref(),
+        &plan,
+    )?);
+    let text = match args.output {
+        Output::Text => report.table(),
+        Output::Json => serde_json::to_string_pretty(&report)? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
