@@ -1,7 +1,13 @@
 //! The scheduler's promises, held against a session that does exactly as told. What real sessions add is in
 //! `sessions.rs`.
 
-mod common;
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -548,10 +554,18 @@ async fn wrong_input_never_queues() {
     busy.await.unwrap().unwrap();
 }
 
+struct Run {
+    backend: BackendKind,
+    batch_size: usize,
+    queue: Duration,
+    succeeded: bool,
+    in_place: bool,
+}
+
 #[derive(Default)]
 struct Notes {
     depths: Mutex<Vec<usize>>,
-    runs: Mutex<Vec<(String, usize, Duration, bool, bool)>>,
+    runs: Mutex<Vec<Run>>,
 }
 
 impl Observer for Notes {
@@ -561,13 +575,13 @@ impl Observer for Notes {
     }
 
     fn ran(&self, report: RunReport<'_>) {
-        self.runs.lock().unwrap().push((
-            report.backend.to_string(),
-            report.batch_size,
-            report.queue,
-            report.succeeded,
-            report.in_place,
-        ));
+        self.runs.lock().unwrap().push(Run {
+            backend: report.backend,
+            batch_size: report.batch_size,
+            queue: report.queue,
+            succeeded: report.succeeded,
+            in_place: report.in_place,
+        });
     }
 }
 
@@ -585,11 +599,9 @@ async fn every_run_is_reported_with_its_wait() {
     waiting.await.unwrap().unwrap_err();
     let runs = notes.runs.lock().unwrap();
     assert_eq!(runs.len(), 2, "the warm-up is not reported");
-    let (backend, batch_size, queue, succeeded, in_place) = &runs[1];
-    assert_eq!(
-        (backend.as_str(), *batch_size, *succeeded, *in_place),
-        ("embedded", 1, false, false)
-    );
-    assert!(*queue >= Duration::from_millis(20), "{queue:?}");
+    let run = &runs[1];
+    assert_eq!((run.backend, run.batch_size), (BackendKind::Embedded, 1));
+    assert_eq!((run.succeeded, run.in_place), (false, false));
+    assert!(run.queue >= Duration::from_millis(20), "{:?}", run.queue);
     assert_eq!(*notes.depths.lock().unwrap(), [1, 1]);
 }

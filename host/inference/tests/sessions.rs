@@ -1,5 +1,12 @@
 //! What holds with real sessions: side by side, on every backend, and with words an operator can act on.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
+
 mod common;
 
 use std::fs;

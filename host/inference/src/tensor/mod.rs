@@ -244,11 +244,7 @@ impl NamedTensor {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "tests fail by panicking"
-    )]
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
     use half::{bf16, f16};
     use proptest::prelude::*;

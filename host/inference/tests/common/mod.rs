@@ -1,5 +1,6 @@
 //! What the integration tests share: the native runtimes, the committed models and short ways to make tensors.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(
     dead_code,
     reason = "each test binary compiles this module and uses a part of it"
