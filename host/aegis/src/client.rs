@@ -13,7 +13,12 @@ use serde_json::Value;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Connection {
     /// The server to ask.
-    #[arg(long, env = "AEGIS_SERVER", default_value = "http://127.0.0.1:8000", value_name = "URL")]
+    #[arg(
+        long,
+        env = "AEGIS_SERVER",
+        default_value = "http://127.0.0.1:8000",
+        value_name = "URL"
+    )]
     server: String,
     /// For people, or for programs.
     #[arg(long, short, value_enum, default_value = "text", value_name = "FORMAT")]
@@ -152,7 +157,8 @@ mod tests {
 
     #[test]
     fn columns_line_up_under_their_heads() {
-        let rows = [["NAME", "VERSION"], ["digits", "3"]].map(|row| row.map(str::to_owned).to_vec());
+        let rows =
+            [["NAME", "VERSION"], ["digits", "3"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(columns(&rows), "NAME    VERSION\ndigits  3");
     }
 }

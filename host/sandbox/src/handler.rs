@@ -297,11 +297,7 @@ impl HandlerContext {
 
 impl HandlerInner {
     /// A ready instance, or one made now if a slot comes free before the deadline.
-    async fn instance(
-        &self,
-        deadline: Instant,
-        time: Duration,
-    ) -> Result<Ready, Fault> {
+    async fn instance(&self, deadline: Instant, time: Duration) -> Result<Ready, Fault> {
         if let Some(ready) = self.warm.take() {
             return Ok(ready);
         }

@@ -118,7 +118,10 @@ mod tests {
     async fn waiting_ends_with_the_deadline() {
         let admission = Admission::new(1, 4);
         let _first = admission.enter(soon()).await.unwrap();
-        assert_eq!(admission.enter(soon()).await.unwrap_err(), Refusal::Deadline);
+        assert_eq!(
+            admission.enter(soon()).await.unwrap_err(),
+            Refusal::Deadline
+        );
         assert_eq!(admission.waiting(), 0);
     }
 

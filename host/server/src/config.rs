@@ -70,7 +70,13 @@ impl Default for ServerConfig {
 /// What a handler may know of a request's headers when the operator says nothing: what
 /// shapes an answer or ties traces together, and never credentials.
 pub(crate) fn default_forward_headers() -> Vec<String> {
-    ["accept", "accept-language", "traceparent", "tracestate", "user-agent"]
-        .map(str::to_owned)
-        .to_vec()
+    [
+        "accept",
+        "accept-language",
+        "traceparent",
+        "tracestate",
+        "user-agent",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }

@@ -50,8 +50,15 @@ impl DirectGraph {
         DirectGraph { graph, timeout }
     }
 
-    pub(crate) async fn predict(&self, call: &Call, request: &Request) -> Result<Response, Failure> {
-        let media_type = request.content_type.as_deref().unwrap_or("application/json");
+    pub(crate) async fn predict(
+        &self,
+        call: &Call,
+        request: &Request,
+    ) -> Result<Response, Failure> {
+        let media_type = request
+            .content_type
+            .as_deref()
+            .unwrap_or("application/json");
         if !media_type.trim_start().starts_with("application/json") {
             return Err(Failure::UnsupportedMediaType(format!(
                 "this model takes application/json, not {media_type}"
@@ -110,7 +117,9 @@ fn tensor(index: usize, input: Input) -> Result<NamedTensor, Failure> {
         "INT64" => TensorType::I64,
         other => {
             return Err(invalid(
-                format!("datatype `{other}` has no JSON form here; use FP32, FP64, UINT8, INT32 or INT64"),
+                format!(
+                    "datatype `{other}` has no JSON form here; use FP32, FP64, UINT8, INT32 or INT64"
+                ),
                 at("datatype"),
             ));
         }
@@ -207,7 +216,11 @@ fn failure(error: ComputeError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+    #![expect(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "tests fail by panicking"
+    )]
     use super::*;
 
     #[test]
@@ -222,10 +235,22 @@ mod tests {
     #[test]
     fn what_does_not_fit_says_where() {
         for (body, field) in [
-            (r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP16","data":[1]}]}"#, "/inputs/0/datatype"),
-            (r#"{"inputs":[{"name":"x","shape":[2],"datatype":"FP32","data":[1]}]}"#, "/inputs/0/data"),
-            (r#"{"inputs":[{"name":"x","shape":[1],"datatype":"UINT8","data":[256]}]}"#, "/inputs/0/data"),
-            (r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":["a"]}]}"#, "/inputs/0/data"),
+            (
+                r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP16","data":[1]}]}"#,
+                "/inputs/0/datatype",
+            ),
+            (
+                r#"{"inputs":[{"name":"x","shape":[2],"datatype":"FP32","data":[1]}]}"#,
+                "/inputs/0/data",
+            ),
+            (
+                r#"{"inputs":[{"name":"x","shape":[1],"datatype":"UINT8","data":[256]}]}"#,
+                "/inputs/0/data",
+            ),
+            (
+                r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":["a"]}]}"#,
+                "/inputs/0/data",
+            ),
         ] {
             let Failure::InvalidInput(problem) = parse(body.as_bytes()).unwrap_err() else {
                 unreachable!("{body}");

@@ -7,6 +7,7 @@
 mod admission;
 mod config;
 mod direct;
+mod first_bytes;
 mod http;
 mod load;
 mod models;
@@ -14,11 +15,11 @@ mod predictor;
 mod serve;
 mod version;
 
+pub use aegis_inference::{Runtime, RuntimeConfig};
 pub use aegis_sandbox::{Sandbox, SandboxConfig, SandboxError};
-pub use aegis_inference::{BackendStatus, Runtime, RuntimeConfig};
 pub use config::ServerConfig;
-pub use load::PackageLoadError;
 pub use direct::DirectGraph;
+pub use load::PackageLoadError;
 pub use models::{ModelStatus, Models, ModelsError, PublishOutcome};
 pub use predictor::{NativePredictor, Predictor};
 pub use serve::{DrainReport, Server, ServerError};

@@ -324,11 +324,9 @@ impl Observer for GraphObserver {
     fn ran(&self, report: RunReport<'_>) {
         self.metrics
             .get_or_init(|| {
-                self.telemetry.inference().graph(
-                    &self.model,
-                    report.graph,
-                    report.backend.name(),
-                )
+                self.telemetry
+                    .inference()
+                    .graph(&self.model, report.graph, report.backend.name())
             })
             .ran(report.batch_size, report.queue, report.compute);
     }

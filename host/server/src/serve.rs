@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use aegis_inference::BackendStatus;
+use aegis_inference::Runtime;
 use aegis_telemetry::Telemetry;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     config::ServerConfig,
+    first_bytes::FirstBytes,
     http::{App, router},
     models::Models,
 };
@@ -58,7 +59,7 @@ impl Server {
         config: ServerConfig,
         models: Models,
         telemetry: Arc<Telemetry>,
-        backends: Vec<BackendStatus>,
+        runtime: Runtime,
     ) -> Result<Server, ServerError> {
         let listen_error = |source| ServerError::Listen {
             listen: config.listen,
@@ -69,7 +70,7 @@ impl Server {
             .map_err(listen_error)?;
         let local = listener.local_addr().map_err(listen_error)?;
         Ok(Server {
-            app: Arc::new(App::new(models, config, telemetry, backends)),
+            app: Arc::new(App::new(models, config, telemetry, runtime)),
             listener,
             local,
         })
@@ -91,7 +92,10 @@ impl Server {
         let room = Arc::new(Semaphore::new(config.max_connections));
         let accepting = accept(&listener, &room, |stream, permit| {
             let connection = builder
-                .serve_connection(TokioIo::new(stream), service.clone())
+                .serve_connection(
+                    TokioIo::new(FirstBytes::new(stream, config.header_read_timeout)),
+                    service.clone(),
+                )
                 .into_owned();
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
@@ -114,7 +118,10 @@ impl Server {
             end = stopped => end,
         };
         drop(listener);
-        tracing::info!(in_flight = app.in_flight(), "stopping: finishing what is in flight");
+        tracing::info!(
+            in_flight = app.in_flight(),
+            "stopping: finishing what is in flight"
+        );
         let cut_off = match tokio::time::timeout_at(end, graceful.shutdown()).await {
             Ok(()) => 0,
             Err(_) => app.in_flight(),

@@ -9,12 +9,13 @@ use std::{
 };
 
 use aegis_registry::{Registry, UploadLimits, manifest::Limits};
-use aegis_server::{
-    Models, Runtime, RuntimeConfig, Sandbox, SandboxConfig, Server, ServerConfig,
-};
+use aegis_server::{Models, Runtime, RuntimeConfig, Sandbox, SandboxConfig, Server, ServerConfig};
 use aegis_telemetry::Telemetry;
 use anyhow::Context as _;
-use tokio::{io::AsyncReadExt as _, signal::unix::{SignalKind, signal}};
+use tokio::{
+    io::AsyncReadExt as _,
+    signal::unix::{SignalKind, signal},
+};
 
 use super::{package::Folder, predict::guess};
 use crate::{
@@ -62,18 +63,7 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         Arc::clone(&telemetry),
         &config,
     );
-    // Loading native libraries takes time and may block.
-    let backends = tokio::task::spawn_blocking(move || runtime.backends()).await?;
-    for backend in &backends {
-        tracing::info!(
-            backend = backend.kind.name(),
-            available = backend.available,
-            version = backend.version.as_deref().unwrap_or("-"),
-            "{}",
-            backend.detail
-        );
-    }
-    let server = Server::bind(config, models.clone(), telemetry, backends).await?;
+    let server = Server::bind(config, models.clone(), telemetry, runtime).await?;
     let address = server.local_addr();
     tracing::info!("listening on http://{address}");
     let mut terminate = signal(SignalKind::terminate())?;
@@ -147,7 +137,9 @@ async fn publish(registry: &Registry, models: &Models, path: &Path) -> anyhow::R
         part.finish().await?;
     }
     let package = upload.finish().await?;
-    models.publish(package, true, Some("serve".to_owned())).await?;
+    models
+        .publish(package, true, Some("serve".to_owned()))
+        .await?;
     Ok(())
 }
 
@@ -190,10 +182,10 @@ fn tries(package: &Path, address: SocketAddr) -> Vec<String> {
     let mut samples: Vec<PathBuf> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.path())
-        .filter(|path| path.is_file() && path.file_name().is_some_and(|n| n != "expected.json"))
+        .filter(|path| is_body(path))
         .collect();
-    samples.sort();
     // One of each kind says more than two of one.
+    samples.sort_by(|a, b| a.extension().cmp(&b.extension()).then_with(|| a.cmp(b)));
     samples.dedup_by(|a, b| a.extension() == b.extension());
     samples
         .iter()
@@ -208,6 +200,14 @@ fn tries(package: &Path, address: SocketAddr) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// Whether a file of a `samples` folder is a body to send, by its ending; and not the list of
+/// what is expected of the others.
+fn is_body(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ["json", "jpeg", "jpg", "png", "txt"].contains(&ending))
+        && path.file_name().is_some_and(|name| name != "expected.json")
 }
 
 fn server_config(settings: &ServeSettings) -> ServerConfig {

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use aegis_inference::Runtime;
 use aegis_telemetry::{EndpointMetrics, Telemetry, UNMATCHED_ENDPOINT};
 use axum::{
     Router,
@@ -16,7 +17,7 @@ use axum::{
     response::Response,
     routing::{get, post, put},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
     error::ApiError,
@@ -32,7 +33,8 @@ pub(crate) struct App {
     pub(crate) models: Models,
     pub(crate) config: ServerConfig,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) backends: Vec<Backend>,
+    runtime: Runtime,
+    backends: OnceCell<Vec<Backend>>,
     pub(crate) uploads: Arc<Semaphore>,
     draining: AtomicBool,
     in_flight: AtomicUsize,
@@ -43,25 +45,31 @@ impl App {
         models: Models,
         config: ServerConfig,
         telemetry: Arc<Telemetry>,
-        backends: Vec<aegis_inference::BackendStatus>,
+        runtime: Runtime,
     ) -> App {
         App {
             uploads: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
-            backends: backends
-                .into_iter()
-                .map(|backend| Backend {
-                    name: backend.kind.name(),
-                    available: backend.available,
-                    version: backend.version,
-                    detail: backend.detail,
-                })
-                .collect(),
+            runtime,
+            backends: OnceCell::new(),
             models,
             config,
             telemetry,
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
         }
+    }
+
+    /// Which backends there are. Found out when first asked, off the executor's threads:
+    /// it loads every native library there is, which a server that uses one need not wait
+    /// for.
+    pub(crate) async fn backends(&self) -> &[Backend] {
+        self.backends
+            .get_or_init(|| async {
+                let runtime = self.runtime.clone();
+                let found = tokio::task::spawn_blocking(move || runtime.backends()).await;
+                found.unwrap_or_default().into_iter().map(Backend::from).collect()
+            })
+            .await
     }
 
     /// From here on the server is not ready.
@@ -115,11 +123,32 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     let plain = &[200];
     let health = &[200, 503];
     let mut router = Router::new()
-        .route("/predict", post(route(app, "POST", "/predict", PREDICT_STATUSES, predict::predict)))
-        .route("/health", get(route(app, "GET", "/health", health, health::health)))
-        .route("/livez", get(route(app, "GET", "/livez", plain, health::livez)))
-        .route("/readyz", get(route(app, "GET", "/readyz", health, health::readyz)))
-        .route("/metrics", get(route(app, "GET", "/metrics", plain, health::metrics)));
+        .route(
+            "/predict",
+            post(route(
+                app,
+                "POST",
+                "/predict",
+                PREDICT_STATUSES,
+                predict::predict,
+            )),
+        )
+        .route(
+            "/health",
+            get(route(app, "GET", "/health", health, health::health)),
+        )
+        .route(
+            "/livez",
+            get(route(app, "GET", "/livez", plain, health::livez)),
+        )
+        .route(
+            "/readyz",
+            get(route(app, "GET", "/readyz", health, health::readyz)),
+        )
+        .route(
+            "/metrics",
+            get(route(app, "GET", "/metrics", plain, health::metrics)),
+        );
     if app.config.management {
         router = management(app, router);
     }
@@ -143,9 +172,13 @@ fn management(app: &Arc<App>, router: Router) -> Router {
     const VERSION: &str = "/v1/models/{model}/versions/{version}";
     const TRAFFIC: &str = "/v1/models/{model}/traffic";
     let on = |method, endpoint, action| {
-        route(app, method, endpoint, MANAGE_STATUSES, move |app, request, id| {
-            manage(action, app, request, id)
-        })
+        route(
+            app,
+            method,
+            endpoint,
+            MANAGE_STATUSES,
+            move |app, request, id| manage(action, app, request, id),
+        )
     };
     router
         .route(MODELS, get(on("GET", MODELS, Action::List)))
@@ -156,8 +189,11 @@ fn management(app: &Arc<App>, router: Router) -> Router {
         .route(VERSIONS, post(on("POST", VERSIONS, Action::Upload)))
         .route(
             VERSION,
-            get(on("GET", VERSION, Action::ShowVersion))
-                .delete(on("DELETE", VERSION, Action::DeleteVersion)),
+            get(on("GET", VERSION, Action::ShowVersion)).delete(on(
+                "DELETE",
+                VERSION,
+                Action::DeleteVersion,
+            )),
         )
         .route(TRAFFIC, put(on("PUT", TRAFFIC, Action::SetTraffic)))
 }
@@ -181,16 +217,15 @@ where
         Box::pin(async move {
             let _in_flight = InFlight::new(&app.in_flight);
             let shared = Arc::clone(&app);
-            instrumented(&metrics, request, move |request, id| handle(shared, request, id)).await
+            instrumented(&metrics, request, move |request, id| {
+                handle(shared, request, id)
+            })
+            .await
         })
     }
 }
 
-async fn not_found(
-    _app: Arc<App>,
-    request: Request,
-    _id: Arc<str>,
-) -> Result<Response, ApiError> {
+async fn not_found(_app: Arc<App>, request: Request, _id: Arc<str>) -> Result<Response, ApiError> {
     Err(ApiError::new(
         StatusCode::NOT_FOUND,
         "no_such_route",

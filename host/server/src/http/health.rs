@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use aegis_inference::BackendStatus;
 use aegis_telemetry::PROMETHEUS_CONTENT_TYPE;
 use axum::{
     Json,
@@ -44,10 +45,21 @@ struct Graph {
 
 #[derive(Clone, Serialize)]
 pub(crate) struct Backend {
-    pub(crate) name: &'static str,
-    pub(crate) available: bool,
-    pub(crate) version: Option<String>,
-    pub(crate) detail: String,
+    name: &'static str,
+    available: bool,
+    version: Option<String>,
+    detail: String,
+}
+
+impl From<BackendStatus> for Backend {
+    fn from(status: BackendStatus) -> Backend {
+        Backend {
+            name: status.kind.name(),
+            available: status.available,
+            version: status.version,
+            detail: status.detail,
+        }
+    }
 }
 
 pub(crate) async fn health(
@@ -77,7 +89,7 @@ pub(crate) async fn health(
     let body = Health {
         status: status.word(),
         models,
-        backends: app.backends.clone(),
+        backends: app.backends().await.to_vec(),
     };
     Ok((status.code(), Json(body)).into_response())
 }

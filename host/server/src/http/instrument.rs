@@ -4,11 +4,7 @@
 use std::sync::Arc;
 
 use aegis_telemetry::EndpointMetrics;
-use axum::{
-    extract::Request,
-    http::HeaderValue,
-    response::Response,
-};
+use axum::{extract::Request, http::HeaderValue, response::Response};
 
 use super::{error::ApiError, request_id};
 
@@ -28,9 +24,7 @@ where
         Err(error) => error.into_response(&id),
     };
     if let Ok(value) = HeaderValue::from_str(&id) {
-        response
-            .headers_mut()
-            .insert(request_id::REQUEST_ID, value);
+        response.headers_mut().insert(request_id::REQUEST_ID, value);
     }
     guard.finish(response.status().as_u16());
     response

@@ -136,10 +136,7 @@ fn number(given: &str) -> Result<Version, ApiError> {
 
 async fn list(app: &App) -> Result<Response, ApiError> {
     let models = app.models.list().await?;
-    let models = models
-        .into_iter()
-        .map(|model| shown(app, model))
-        .collect();
+    let models = models.into_iter().map(|model| shown(app, model)).collect();
     Ok(Json(Listing { models }).into_response())
 }
 
@@ -148,11 +145,7 @@ async fn show(app: &App, name: &ModelName) -> Result<Response, ApiError> {
     Ok(Json(shown(app, model)).into_response())
 }
 
-async fn show_version(
-    app: &App,
-    name: &ModelName,
-    version: Version,
-) -> Result<Response, ApiError> {
+async fn show_version(app: &App, name: &ModelName, version: Version) -> Result<Response, ApiError> {
     let model = app.models.show(name).await?;
     let record = model
         .versions
@@ -275,4 +268,3 @@ fn shown_version(record: &VersionRecord) -> ShownVersion {
         files: record.files.clone(),
     }
 }
-

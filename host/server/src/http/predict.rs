@@ -209,7 +209,8 @@ fn to_http(
         )
     })?;
     let mut http = Response::new(Body::from(response.body));
-    http.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    http.headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
     for (name, value) in response.headers {
         match (HeaderName::try_from(&name), HeaderValue::try_from(value)) {
             (Ok(parsed), Ok(value)) if may_set(&parsed) => {
@@ -407,7 +408,14 @@ mod tests {
 
     #[test]
     fn a_handler_cannot_set_what_the_host_answers_for() {
-        for name in ["content-length", "transfer-encoding", "x-request-id", "aegis-model", "proxy-authenticate", "set-cookie"] {
+        for name in [
+            "content-length",
+            "transfer-encoding",
+            "x-request-id",
+            "aegis-model",
+            "proxy-authenticate",
+            "set-cookie",
+        ] {
             assert!(!may_set(&name.parse().unwrap()), "{name}");
         }
         assert!(may_set(&"cache-control".parse().unwrap()));

@@ -63,6 +63,8 @@ mod tests {
     fn ids_differ() {
         assert_ne!(of(&HeaderMap::new()), of(&HeaderMap::new()));
         assert!(HeaderValue::from_str(&of(&HeaderMap::new())).is_ok());
-        let _ = with(b"").get(REQUEST_ID).map(|value| value.to_str().unwrap().len());
+        let _ = with(b"")
+            .get(REQUEST_ID)
+            .map(|value| value.to_str().unwrap().len());
     }
 }
