@@ -66,7 +66,9 @@ pub(crate) struct CodeCache {
 #[derive(Serialize, Deserialize)]
 struct Entry {
     mac: String,
-    report: PrepareReport,
+    /// A [`PrepareReport`] as JSON. Text, since numbers do not survive a second reading and
+    /// writing bit for bit, and the MAC must.
+    report: String,
 }
 
 impl CodeCache {
@@ -106,18 +108,16 @@ impl CodeCache {
                 tracing::warn!(file = %code_path.display(), %error, "native code does not load; it is compiled again");
             })
             .ok()?;
-        Some((component, entry.report))
+        Some((component, serde_json::from_str(&entry.report).ok()?))
     }
 
     /// Keeps `code` under `id`. The entry is written last and by rename, so a crash leaves
     /// either no entry or a whole one.
     pub(crate) fn store(&self, id: &CodeId, code: &[u8], report: &PrepareReport) -> io::Result<()> {
         let (code_path, entry_path) = self.paths(id);
-        let mac = hex::encode(self.mac(id, code, report).finalize().into_bytes());
-        let entry = serde_json::to_vec(&Entry {
-            mac,
-            report: report.clone(),
-        })?;
+        let report = serde_json::to_string(report)?;
+        let mac = hex::encode(self.mac(id, code, &report).finalize().into_bytes());
+        let entry = serde_json::to_vec(&Entry { mac, report })?;
         write_whole(&self.dir, &code_path, code)?;
         write_whole(&self.dir, &entry_path, &entry)
     }
@@ -137,12 +137,12 @@ impl CodeCache {
         padded
     }
 
-    fn mac(&self, id: &CodeId, code: &[u8], report: &PrepareReport) -> HmacSha256 {
+    fn mac(&self, id: &CodeId, code: &[u8], report: &str) -> HmacSha256 {
         let mut mac = <HmacSha256 as KeyInit>::new(&Key::<HmacSha256>::from(self.padded_key()));
         mac.update(id.0.as_bytes());
         mac.update(&(code.len() as u64).to_le_bytes());
         mac.update(code);
-        mac.update(&serde_json::to_vec(report).unwrap_or_default());
+        mac.update(report.as_bytes());
         mac
     }
 }
@@ -221,6 +221,22 @@ mod tests {
         assert!(cache.load(&engine, &id).is_some());
         let reopened = CodeCache::open(dir.path()).unwrap();
         assert!(reopened.load(&engine, &id).is_some());
+    }
+
+    #[test]
+    fn a_report_is_kept_whatever_its_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, cache, id) = made_in(dir.path());
+        let code = engine.precompile_component(b"(component)").unwrap();
+        // Most of these come back as another number when read in a hurry.
+        for nanos in 0..50_u32 {
+            let report = PrepareReport {
+                compile_ms: f64::from(1_868_094_131 + nanos * 7) / 1e6 * 1.000_000_1,
+                ..PrepareReport::default()
+            };
+            cache.store(&id, &code, &report).unwrap();
+            assert!(cache.load(&engine, &id).is_some(), "{}", report.compile_ms);
+        }
     }
 
     #[test]
