@@ -25,7 +25,8 @@ use crate::{
     prepare::{PrepareError, PrepareSpec, SnapshotReport},
 };
 
-const INIT: &str = "aegis:inference/lifecycle@0.1.0.init";
+/// As wizer wants it: the version comes last.
+const INIT: &str = "aegis:inference/lifecycle.init@0.1.0";
 
 /// The component of `bytes` as `init` leaves it.
 pub(crate) async fn take(
