@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{
     Store, UpdateDeadline,
@@ -102,6 +103,11 @@ impl ExportIndices {
     }
 }
 
+/// Marks the error of an export that has the contract's name and not its types.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("an export has other parameters or results than the contract")]
+pub(crate) struct WrongTypes;
+
 /// An instance that can take a call.
 pub(crate) struct Ready {
     pub(crate) store: Store<GuestState>,
@@ -128,12 +134,14 @@ pub(crate) async fn make(
             .predict
             .as_ref()
             .map(|indices| indices.load(&mut store, &instance))
-            .transpose()?;
+            .transpose()
+            .map_err(|error| error.context(WrongTypes))?;
         let infer = indices
             .infer
             .as_ref()
             .map(|indices| indices.load(&mut store, &instance))
-            .transpose()?;
+            .transpose()
+            .map_err(|error| error.context(WrongTypes))?;
         Ok((predict, infer))
     }
     .await;

@@ -313,6 +313,11 @@ impl Sandbox {
             tokio::time::timeout(init_timeout, instance::make(pre, &indices, &context, slot)).await;
         let message = match made {
             Ok(Ok(_)) => return Ok(()),
+            Ok(Err((error, _))) if error.is::<instance::WrongTypes>() => {
+                return Err(PrepareError::Incompatible {
+                    message: format!("{error:#}"),
+                });
+            }
             Ok(Err((error, _))) => format!("{:#}", error),
             Err(_) => format!("no end within {} ms", init_timeout.as_millis()),
         };
