@@ -186,10 +186,7 @@ impl Handler {
         if let Ok(Ok(response)) = &outcome.result
             && response.body.len() > limit
         {
-            outcome.result = Err(Fault::ResponseTooLarge {
-                bytes: response.body.len(),
-                limit_bytes: limit,
-            });
+            outcome.result = Err(self.response_too_large(call, response.body.len()));
         }
         outcome
     }
@@ -219,13 +216,20 @@ impl Handler {
                 .map(|output| output.data.len())
                 .sum();
             if bytes > limit {
-                outcome.result = Err(Fault::ResponseTooLarge {
-                    bytes,
-                    limit_bytes: limit,
-                });
+                outcome.result = Err(self.response_too_large(call, bytes));
             }
         }
         outcome
+    }
+
+    fn response_too_large(&self, call: &Call, bytes: usize) -> Fault {
+        let context = &self.inner.context;
+        let fault = Fault::ResponseTooLarge {
+            bytes,
+            limit_bytes: context.limits.response_bytes,
+        };
+        log_fault(context, &call.request_id, &fault);
+        fault
     }
 
     async fn call<T>(
