@@ -17,7 +17,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Serves models with their own sandboxed code.
 #[derive(Parser)]
-#[command(name = "aegis", version, propagate_version = true)]
+// `predict` and `promote` have a version of their own, a model's: the program's is here only.
+#[command(name = "aegis", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
