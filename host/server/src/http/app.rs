@@ -20,6 +20,7 @@ use axum::{
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
+    body,
     error::ApiError,
     health::{self, Backend, Status},
     instrument::instrumented,
@@ -67,7 +68,11 @@ impl App {
             .get_or_init(|| async {
                 let runtime = self.runtime.clone();
                 let found = tokio::task::spawn_blocking(move || runtime.backends()).await;
-                found.unwrap_or_default().into_iter().map(Backend::from).collect()
+                found
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(Backend::from)
+                    .collect()
             })
             .await
     }
@@ -226,13 +231,15 @@ where
 }
 
 async fn not_found(_app: Arc<App>, request: Request, _id: Arc<str>) -> Result<Response, ApiError> {
+    let message = format!(
+        "there is nothing at {}; predictions are at POST /predict?identifier=NAME",
+        request.uri().path().escape_debug()
+    );
+    body::drain(request.into_body()).await;
     Err(ApiError::new(
         StatusCode::NOT_FOUND,
         "no_such_route",
-        format!(
-            "there is nothing at {}; predictions are at POST /predict?identifier=NAME",
-            request.uri().path().escape_debug()
-        ),
+        message,
     ))
 }
 
@@ -241,13 +248,15 @@ async fn method_not_allowed(
     request: Request,
     _id: Arc<str>,
 ) -> Result<Response, ApiError> {
+    let message = format!(
+        "{} does not take {}; the header Allow names what it takes",
+        request.uri().path().escape_debug(),
+        request.method()
+    );
+    body::drain(request.into_body()).await;
     Err(ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        format!(
-            "{} does not take {}; the header Allow names what it takes",
-            request.uri().path().escape_debug(),
-            request.method()
-        ),
+        message,
     ))
 }

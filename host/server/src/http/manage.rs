@@ -8,13 +8,19 @@ use std::sync::Arc;
 use aegis_registry::{Model, ModelName, RegistryError, Traffic, Version, VersionRecord};
 use axum::{
     Json, RequestExt,
+    body::Body,
     extract::{Path, Request},
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{app::App, body, error::ApiError, upload};
+use super::{
+    app::App,
+    body::{self, SharedBody},
+    error::ApiError,
+    upload,
+};
 use crate::models::ModelStatus;
 
 /// The largest JSON body of a management call.
@@ -86,8 +92,25 @@ struct Names {
 pub(crate) async fn manage(
     action: Action,
     app: Arc<App>,
-    mut request: Request,
+    request: Request,
     id: Arc<str>,
+) -> Result<Response, ApiError> {
+    // Whatever is refused, and wherever: a client that is still sending must get to read why.
+    let (parts, body) = request.into_parts();
+    let body = SharedBody::new(body);
+    let request = Request::from_parts(parts, Body::from_stream(body.clone()));
+    let answer = act(action, &app, request, &id).await;
+    if answer.is_err() {
+        body.drain().await;
+    }
+    answer
+}
+
+async fn act(
+    action: Action,
+    app: &App,
+    mut request: Request,
+    id: &Arc<str>,
 ) -> Result<Response, ApiError> {
     if let Some(origin) = request.headers().get(header::ORIGIN) {
         return Err(ApiError::new(
@@ -97,7 +120,7 @@ pub(crate) async fn manage(
         ));
     }
     if action == Action::List {
-        return list(&app).await;
+        return list(app).await;
     }
     let Path(names) = request
         .extract_parts::<Path<Names>>()
@@ -105,11 +128,11 @@ pub(crate) async fn manage(
         .map_err(|rejection| ApiError::bad_request("invalid_path", rejection.body_text()))?;
     let model = name(&names.model)?;
     match action {
-        Action::List => list(&app).await,
-        Action::Show => show(&app, &model).await,
-        Action::ShowVersion => show_version(&app, &model, number(&names.version)?).await,
-        Action::Upload => upload::upload(&app, model, request, &id).await,
-        Action::SetTraffic => set_traffic(&app, &model, request).await,
+        Action::List => list(app).await,
+        Action::Show => show(app, &model).await,
+        Action::ShowVersion => show_version(app, &model, number(&names.version)?).await,
+        Action::Upload => upload::upload(app, model, request, id).await,
+        Action::SetTraffic => set_traffic(app, &model, request).await,
         Action::DeleteVersion => {
             let version = number(&names.version)?;
             app.models.delete_version(&model, version, None).await?;

@@ -7,14 +7,13 @@ use aegis_registry::{ModelName, Package, Upload};
 use aegis_sandbox::PrepareReport;
 use axum::{
     Json,
-    body::Body,
     extract::{FromRequest, Multipart, Request, multipart::Field},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
-use super::{app::App, body::SharedBody, error::ApiError, manage::promote_flag};
+use super::{app::App, error::ApiError, manage::promote_flag};
 
 #[derive(Serialize)]
 struct Uploaded {
@@ -56,29 +55,17 @@ pub(crate) async fn upload(
     id: &Arc<str>,
 ) -> Result<Response, ApiError> {
     let promote = promote_flag(request.uri())?;
-    let (parts, body) = request.into_parts();
-    let body = SharedBody::new(body);
-    let request = Request::from_parts(parts, Body::from_stream(body.clone()));
-    let received = match Arc::clone(&app.uploads).try_acquire_owned() {
-        Ok(permit) => receive(app, name, request)
-            .await
-            .map(|package| (package, permit)),
-        Err(_) => Err(ApiError::new(
+    let permit = Arc::clone(&app.uploads).try_acquire_owned().map_err(|_| {
+        ApiError::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_uploads",
             format!(
                 "{} uploads are under way, the most that are taken at once; try again later",
                 app.config.max_concurrent_uploads
             ),
-        )),
-    };
-    let (package, permit) = match received {
-        Ok(received) => received,
-        Err(error) => {
-            body.drain().await;
-            return Err(error);
-        }
-    };
+        )
+    })?;
+    let package = receive(app, name, request).await?;
     // From here on the caller may go away: a version is checked and stored to the end.
     let models = app.models.clone();
     let published = tokio::spawn(async move {
