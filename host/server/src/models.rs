@@ -16,8 +16,8 @@ use std::{
 
 use aegis_inference::{Graph, Runtime};
 use aegis_registry::{
-    CommitMeta, Digest, Model, ModelName, Package, Registry, RegistryError, Upload, UploadLimits,
-    Version, VersionRecord,
+    CommitMeta, Digest, ErrorKind, Model, ModelName, Package, Registry, RegistryError, Upload,
+    UploadLimits, Version, VersionRecord,
 };
 use aegis_sandbox::{PrepareReport, Sandbox};
 use aegis_telemetry::Telemetry;
@@ -105,6 +105,22 @@ pub enum ModelsError {
     },
 }
 
+impl ModelsError {
+    /// The stable code of the error in HTTP answers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ModelsError::Registry(error) => error.code(),
+            ModelsError::Package(error) => error.code(),
+            ModelsError::NoStableVersion { .. } => "no_stable_version",
+            ModelsError::NotLoaded { .. } => "not_loaded",
+        }
+    }
+
+    fn is_not_found(&self) -> bool {
+        matches!(self, ModelsError::Registry(error) if error.kind() == ErrorKind::NotFound)
+    }
+}
+
 /// How a model stands, for `/health` and `/v1/models`.
 #[derive(Clone, Debug)]
 pub struct ModelStatus {
@@ -177,11 +193,9 @@ impl Models {
             let Some(stable) = model.traffic.stable.filter(|_| self.inner.prewarm) else {
                 continue;
             };
-            match self.load(&entry, stable).await {
-                Ok(version) => version.metrics.traffic_weight(1.0),
-                Err(error) => {
-                    tracing::error!(model = %model.name, version = %stable, %error, "model not loaded");
-                }
+            // One that does not load is in the log and in `/health`.
+            if let Ok(version) = self.load(&entry, stable).await {
+                version.metrics.traffic_weight(1.0);
             }
         }
         self.inner.started.store(true, Ordering::Release);
@@ -443,24 +457,35 @@ impl Models {
         if let Some(loaded) = entry.state.read().find(version) {
             return Ok(loaded);
         }
-        let record = self.inner.registry.version(&entry.name, version).await?;
-        let package = self.inner.registry.materialise(&record).await?;
-        match self.inner.loader.load(&package, version).await {
+        match self.load_from_registry(&entry.name, version).await {
             Ok(loaded) => {
                 let loaded = Arc::new(loaded);
                 entry.insert(Arc::clone(&loaded));
                 Ok(loaded)
             }
             Err(error) => {
-                entry.state.write().failure = Some(LoadFailure {
-                    version,
-                    message: error.to_string(),
-                    code: error.code(),
-                    at: Instant::now(),
-                });
-                Err(error.into())
+                if !error.is_not_found() {
+                    tracing::error!(model = %entry.name, version = %version, %error, "model not loaded");
+                    entry.state.write().failure = Some(LoadFailure {
+                        version,
+                        message: error.to_string(),
+                        code: error.code(),
+                        at: Instant::now(),
+                    });
+                }
+                Err(error)
             }
         }
+    }
+
+    async fn load_from_registry(
+        &self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<LoadedVersion, ModelsError> {
+        let record = self.inner.registry.version(name, version).await?;
+        let package = self.inner.registry.materialise(&record).await?;
+        Ok(self.inner.loader.load(&package, version).await?)
     }
 }
 
@@ -500,7 +525,9 @@ impl Entry {
 
     fn insert(&self, loaded: Arc<LoadedVersion>) {
         let mut state = self.state.write();
-        state.failure = None;
+        if matches!(&state.failure, Some(failure) if failure.version == loaded.version) {
+            state.failure = None;
+        }
         state.loaded.insert(0, loaded);
         state.evict();
     }

@@ -118,14 +118,9 @@ impl From<ModelsError> for ApiError {
         match error {
             ModelsError::Registry(error) => error.into(),
             ModelsError::Package(error) => error.into(),
-            ModelsError::NoStableVersion { .. } => ApiError::new(
+            ModelsError::NoStableVersion { .. } | ModelsError::NotLoaded { .. } => ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "no_stable_version",
-                error.to_string(),
-            ),
-            ModelsError::NotLoaded { .. } => ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not_loaded",
+                error.code(),
                 error.to_string(),
             ),
         }

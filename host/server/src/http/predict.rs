@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_registry::{ModelName, RegistryError, Version};
+use aegis_registry::{ErrorKind, ModelName, RegistryError, Version};
 use aegis_sandbox::{Call, Failure, Fault, Outcome as Ended, Request as Prediction, Signals};
 use aegis_telemetry::{Outcome, TrapReason};
 use axum::{
@@ -54,7 +54,8 @@ pub(crate) async fn predict(
 /// caller's.
 fn not_resolved(error: ModelsError) -> ApiError {
     match error {
-        ModelsError::Package(error) => ApiError::new(
+        ModelsError::Registry(error) if error.kind() != ErrorKind::Internal => error.into(),
+        ModelsError::Registry(_) | ModelsError::Package(_) => ApiError::new(
             axum::http::StatusCode::SERVICE_UNAVAILABLE,
             "not_loaded",
             format!("the model is not loaded: {error}"),
