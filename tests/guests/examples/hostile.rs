@@ -16,7 +16,7 @@
 //! | `load` | loads a graph from bytes |
 //! | `wrong-type`, `wrong-name`, `wrong-shape` | runs `digits` on i64, on an unknown input, on `[1, 63]` |
 //! | `short-tensor`, `huge-tensor` | a tensor whose bytes are fewer than its shape says; one of 2^128 elements |
-//! | `many-tensors` | makes tensors of 1 MiB in the host until it is refused |
+//! | `many-tensors` | makes tensors of `n` bytes (1 MiB) in the host until it is refused |
 //! | `flags`, `values` | raises `n` (100) different flags; records `n` values, NaN among them |
 //! | `config` | answers all of its configuration |
 //! | `fail` | fails as `as` says: `invalid-input`, `too-large`, … |
@@ -62,7 +62,7 @@ fn predict(ctx: &Context, request: &Request) -> Result<Response, Failure> {
         "wrong-shape" => run(ctx, "input", Tensor::new(&[1, 63], &[0.0_f32; 63])),
         "short-tensor" => tensors::run(&[1, 64], &[0; 8]),
         "huge-tensor" => tensors::run(&[u32::MAX; 4], &[0; 8]),
-        "many-tensors" => tensors::many(),
+        "many-tensors" => tensors::many(usize::try_from(number.unwrap_or(1 << 20))?),
         "flags" => {
             (0..number.unwrap_or(100)).for_each(|index| ctx.flag(&format!("Reason {index}!")));
             done()
@@ -250,11 +250,12 @@ mod tensors {
         super::done()
     }
 
-    pub(crate) fn many() -> Result<Response, Failure> {
-        let data = vec![0_u8; 1 << 20];
+    pub(crate) fn many(bytes: usize) -> Result<Response, Failure> {
+        let data = vec![0_u8; bytes];
+        let shape = [u32::try_from(bytes)?];
         let mut kept = Vec::new();
         loop {
-            kept.push(Tensor::new(&[1 << 20], TensorType::U8, &data));
+            kept.push(Tensor::new(&shape, TensorType::U8, &data));
         }
     }
 
