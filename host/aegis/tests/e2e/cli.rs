@@ -232,9 +232,25 @@ async fn the_printed_configuration_starts_the_same_server() {
 }
 
 #[tokio::test]
-async fn a_server_that_others_could_manage_does_not_start() {
+async fn a_server_that_makes_no_sense_does_not_start() {
     let complaint = complained(&run("", &["serve", "--listen", "0.0.0.0:0"], "").await);
     assert!(complaint.contains("management"), "{complaint}");
-    let complaint = complained(&run("", &["serve", "--models", "docs"], "").await);
-    assert!(complaint.contains("model.toml"), "{complaint}");
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let words = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data",
+        data,
+        "--models",
+        "docs",
+    ];
+    let output = run("", &words, "").await;
+    assert_eq!(output.status.code(), Some(1));
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        complaint.contains("aegis: docs has no model.toml"),
+        "{complaint}"
+    );
 }

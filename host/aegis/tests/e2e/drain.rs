@@ -10,7 +10,8 @@ use crate::harness::{Answer, Package, Raw, Server, Start, eventually, send};
 async fn sleeping(server: &Server, milliseconds: u32) -> JoinHandle<reqwest::Result<Answer>> {
     server
         .upload(&Package::hostile("slow", "timeout_ms = 25000"))
-        .await;
+        .await
+        .is(201);
     let request = server.prediction(&format!("slow&do=sleep&n={milliseconds}"));
     let asked = tokio::spawn(async move { Ok(Answer::read(request.send().await?).await) });
     eventually("a request in flight", async || {

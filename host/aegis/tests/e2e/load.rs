@@ -12,8 +12,15 @@ const TIMES: usize = 4;
 
 /// A picture that no other caller has.
 fn picture(caller: usize) -> String {
-    let pixels: Vec<usize> = (0..64)
-        .map(|pixel| (pixel * (caller + 3) + caller) % 17)
+    let mut state = caller as u64 + 1;
+    let pixels: Vec<u64> = (0..64)
+        .map(|_| {
+            // Knuth's generator of his MMIX; its high bits are well mixed.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % 17
+        })
         .collect();
     json!({ "pixels": pixels }).to_string()
 }

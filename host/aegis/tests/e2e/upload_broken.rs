@@ -115,7 +115,7 @@ async fn what_is_no_package_form_is_told_so() {
         .await
         .refused(400, "part_without_file_name");
     assert!(message.contains("part `handler`"), "{message}");
-    post(&server, Form::new())
+    post(&server, form("handler.wasm"))
         .await
         .refused(422, "missing_manifest");
     nothing_is_lost(&server).await;
