@@ -84,7 +84,9 @@
 //!
 //! let host = FakeHost::new().graph("digits", |inputs| {
 //!     assert_eq!(inputs.shape("input")?, [1, 64]);
-//!     Ok(vec![("probabilities", Tensor::from_vec(&[1, 10], vec![0., 0., 0., 1., 0., 0., 0., 0., 0., 0.]))])
+//!     let mut probabilities = vec![0.0_f32; 10];
+//!     probabilities[3] = 1.0;
+//!     Ok(vec![("probabilities", Tensor::from_vec(&[1, 10], probabilities))])
 //! });
 //! assert_eq!(predict(&host.context(), Json(vec![0.0; 64])), Ok(Json(3)));
 //!

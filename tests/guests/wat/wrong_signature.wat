@@ -7,6 +7,6 @@
   (core instance $code (instantiate $code))
   (func $predict (param "request" string) (result string)
     (canon lift (core func $code "predict")
-      (memory $code "memory") (realloc (func $code "realloc"))))
+      (memory (core memory $code "memory")) (realloc (core func $code "realloc"))))
   (instance $exports (export "predict" (func $predict)))
   (export "aegis:inference/predict@0.1.0" (instance $exports)))
