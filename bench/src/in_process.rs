@@ -53,6 +53,9 @@ pub(crate) struct InProcess {
     pub(crate) over_native: Summary,
     /// Share of the paced requests that had to make their instance themselves.
     pub(crate) made_on_path: f64,
+    /// Share of Aegis's runs of the network, (b0) and (b), that were made on the caller's own
+    /// thread; the others were handed to a session's thread and back.
+    pub(crate) in_place: f64,
     pub(crate) saturated: Saturated,
 }
 
@@ -112,6 +115,7 @@ pub(crate) fn measure(
             .await
             .context("the paced requests ended early")??;
         let made_on_path = sides.made_on_path;
+        let runs = bench.graph.stats();
         let saturated = saturated_rounds(&bench, &handler, plan).await?;
         Ok(InProcess {
             network: network.name,
@@ -123,6 +127,7 @@ pub(crate) fn measure(
             over_bare: Summary::median_of(&rounds.over_bare),
             over_native: Summary::median_of(&rounds.over_native),
             made_on_path,
+            in_place: share(runs.in_place_runs, runs.runs),
             saturated,
         })
     })
@@ -131,6 +136,7 @@ pub(crate) fn measure(
 /// What both sides ask and answer with.
 #[derive(Clone)]
 struct Bench {
+    graph: Graph,
     handler: Handler,
     native: NativeDigits,
     asked: Arc<Vec<Asked>>,
@@ -178,7 +184,8 @@ impl Bench {
         });
         Ok(Bench {
             handler,
-            native: NativeDigits::new(graph, timeout),
+            native: NativeDigits::new(graph.clone(), timeout),
+            graph,
             asked: Arc::new(asked.collect()),
         })
     }

@@ -14,8 +14,8 @@ pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) cores: usize,
     pub(crate) kernel: String,
-    /// The load average over one minute.
-    pub(crate) load: f64,
+    /// The load average over one minute, where the system tells.
+    pub(crate) load: Option<f64>,
     /// Whether this program was built with optimisation.
     pub(crate) optimised: bool,
 }
@@ -38,8 +38,7 @@ impl Machine {
             load: read("/proc/loadavg")
                 .split(' ')
                 .next()
-                .and_then(|load| load.parse().ok())
-                .unwrap_or(f64::NAN),
+                .and_then(|load| load.parse().ok()),
             optimised: !cfg!(debug_assertions),
         }
     }
@@ -47,11 +46,10 @@ impl Machine {
     /// What makes the figures doubtful.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        // An unknown load is no quiet one.
-        if !(self.load <= QUIET) {
+        if self.load.is_none_or(|load| load > QUIET) {
             warnings.push(format!(
-                "the load average is {:.2}, over {QUIET}: something else is running and the figures are doubtful",
-                self.load
+                "the load average is {}, not known to be under {QUIET}: something else may be running and the figures are doubtful",
+                self.load_text()
             ));
         }
         if !self.optimised {
@@ -63,14 +61,19 @@ impl Machine {
         warnings
     }
 
+    fn load_text(&self) -> String {
+        self.load
+            .map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}"))
+    }
+
     /// In one line.
     pub(crate) fn line(&self) -> String {
         format!(
-            "{}, {} cores, Linux {}, load {:.2}{}",
+            "{}, {} cores, Linux {}, load {}{}",
             self.processor,
             self.cores,
             self.kernel,
-            self.load,
+            self.load_text(),
             if self.optimised { "" } else { ", DEBUG BUILD" }
         )
     }
