@@ -207,15 +207,15 @@ fn init_is_given_the_configuration_and_its_errors_are_words() {
 mod every_form_of_the_macro_type_checks {
     use aegis_guest::{Context, Failure, InferenceRequest, InferenceResponse, Json, Startup, Text};
 
-    fn load(_: &Startup) -> Result<Vec<u8>, std::fmt::Error> {
-        Ok(Vec::new())
+    fn load(_: &Startup) -> Result<String, std::fmt::Error> {
+        Ok(String::new())
     }
 
     fn predict(_: &Context, Json(x): Json<u8>) -> Result<Json<u8>, Failure> {
         Ok(Json(x))
     }
 
-    fn predict_with(_: &Context, state: &Vec<u8>, _: Text<&str>) -> Result<Json<usize>, Failure> {
+    fn predict_with(_: &Context, state: &str, _: Text<&str>) -> Result<Json<usize>, Failure> {
         Ok(Json(state.len()))
     }
 
@@ -225,7 +225,7 @@ mod every_form_of_the_macro_type_checks {
 
     fn infer_with(
         ctx: &Context,
-        _: &Vec<u8>,
+        _: &str,
         request: InferenceRequest,
     ) -> Result<InferenceResponse, Failure> {
         infer(ctx, request)
