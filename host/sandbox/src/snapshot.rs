@@ -19,7 +19,7 @@ use wasmtime_wizer::Wizer;
 use crate::{
     fault::{Fault, classify},
     handler::{HandlerContext, HandlerSpec},
-    host::{self, log::GuestLog},
+    host::{self, deny::Denied, log::GuestLog},
     instance::{self, GuestState},
     limits::Limits,
     prepare::{PrepareError, PrepareSpec, SnapshotReport},
@@ -120,30 +120,24 @@ fn failed(
     log: &GuestLog,
     limits: &Limits,
 ) -> PrepareError {
-    let denied = store.data().memory.denied();
-    let message = match classify(error, denied, limits.memory_bytes, limits.init_timeout) {
-        Fault::Trap { message, .. } => match denied_import(&message) {
-            Some(import) => format!(
-                "it uses {import}, which is not granted during init since what it gives would be \
-                 frozen into every instance; use it in predict, or ask for it in the manifest \
-                 ([sandbox] init_grants)"
-            ),
-            None => format!("it trapped: {message}"),
-        },
-        Fault::Timeout { limit } => format!("no end within {} ms", limit.as_millis()),
-        fault => fault.to_string(),
+    let no_memory = store.data().memory.denied();
+    let message = if let Some(Denied(import)) = error.downcast_ref() {
+        format!(
+            "it uses {import}, which is not granted during init since what it gives would be \
+             frozen into every instance; use it in predict, or ask for it in the manifest \
+             ([sandbox] init_grants)"
+        )
+    } else {
+        match classify(error, no_memory, limits.memory_bytes, limits.init_timeout) {
+            Fault::Trap { message, .. } => format!("it trapped: {message}"),
+            Fault::Timeout { limit } => format!("no end within {} ms", limit.as_millis()),
+            fault => fault.to_string(),
+        }
     };
     PrepareError::InitFailed {
         message,
         stderr: log.tail(),
     }
-}
-
-/// The import that a linker's trap names.
-fn denied_import(message: &str) -> Option<&str> {
-    let rest = message.strip_prefix("unknown import: `")?;
-    let (name, _) = rest.split_once("` has not been defined")?;
-    Some(name)
 }
 
 /// The seed for hash maps in the snapshot: fixed for the same component, so that the same

@@ -4,6 +4,7 @@
 //! `lifecycle.init` runs at upload, has only what may be frozen into a snapshot.
 
 pub(crate) mod config;
+pub(crate) mod deny;
 pub(crate) mod log;
 pub(crate) mod nn;
 pub(crate) mod signals;
@@ -50,8 +51,22 @@ pub(crate) fn init_linker(
         wasi::add_secure_random(&mut linker)?;
     }
     add_config(&mut linker)?;
-    linker.define_unknown_imports_as_traps(component)?;
+    deny::others(&mut linker, component, |import| in_init(import, grants))?;
     Ok(linker)
+}
+
+/// Whether `init` may use an import that requests may: not what a snapshot would freeze, and
+/// not what belongs to a request.
+fn in_init(import: &str, grants: &[InitGrant]) -> bool {
+    let interface = import
+        .split_once('@')
+        .map_or(import, |(name, _version)| name);
+    match interface {
+        "aegis:inference/signals" => false,
+        "wasi:random/random" | "wasi:random/insecure" => grants.contains(&InitGrant::SecureRandom),
+        name if name.starts_with("wasi:clocks/") => grants.contains(&InitGrant::WallClock),
+        name => !name.starts_with("wasi:nn/"),
+    }
 }
 
 fn add_config(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
