@@ -76,7 +76,7 @@ async fn what_is_no_handler_is_told_what_it_is() {
         (
             Package::wat("wrong_signature.wat"),
             "incompatible_interface",
-            &["aegis:inference/predict"],
+            &["other parameters or results", "found `string`"],
         ),
     ] {
         says(&refused(&server, &package, code).await, parts);
