@@ -61,6 +61,16 @@ async fn an_init_that_fails_refuses_the_upload_with_its_own_words() {
 }
 
 #[tokio::test]
+async fn an_init_that_keeps_a_handle_is_told_what_to_do_instead() {
+    let server = Start::new().ready().await;
+    let printing = Package::guest("vocabulary").and("[config]\nannounce = \"true\"");
+    let message = server.upload(&printing).await.refused(422, "init_failed");
+    for part in ["resource handles", "making a vocabulary of 100000 entries"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn randomness_and_time_are_frozen_only_where_the_manifest_asks() {
     let server = Start::new().ready().await;
     for (guest, import, grant) in [
