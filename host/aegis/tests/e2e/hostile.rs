@@ -118,7 +118,7 @@ async fn a_handler_that_wants_more_memory_than_its_limit_is_told_apart() {
 
 #[tokio::test]
 async fn a_handler_that_never_ends_is_ended_by_its_time_limit() {
-    let server = server("timeout_ms = 300").await;
+    let server = server("timeout_ms = 600").await;
     for (count, what) in [(1.0, "loop"), (2.0, "sleep")] {
         let message = misbehave(&server, what, what).await.refused(504, "timeout");
         assert!(message.contains(" ms"), "{message}");

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
-use crate::harness::{Package, Start, eventually};
+use crate::harness::{Answer, Package, Server, Start, eventually};
 
 /// How many callers come at once, and how often each.
 const CALLERS: usize = 64;
@@ -74,20 +75,17 @@ async fn who_finds_the_queue_full_is_told_at_once_and_the_others_are_answered() 
         .upload(&Package::hostile("narrow", narrow))
         .await
         .is(201);
-    let ask = |milliseconds: u32| {
-        let server = Arc::clone(&server);
-        let model = format!("narrow&do=sleep&n={milliseconds}");
-        tokio::spawn(async move { server.ask(&model, "").await })
-    };
     let gauge = async |name: &str, labels: &[(&str, &str)], wanted: f64| {
         eventually(&format!("{name} {wanted}"), async || {
             (server.metrics().await.sum(name, labels) == Some(wanted)).then_some(())
         })
         .await;
     };
-    let first = ask(2000);
-    gauge("http_requests_in_flight", &[("endpoint", "/predict")], 1.0).await;
-    let second = ask(1);
+    let first = in_the_background(&server, "narrow&do=sleep&n=2000").await;
+    let second = {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move { server.ask("narrow", "").await })
+    };
     gauge("aegis_inference_queue_depth", &[("model", "narrow")], 1.0).await;
 
     let message = server
@@ -117,10 +115,7 @@ async fn who_waits_longer_than_their_time_is_answered_and_who_leaves_frees_their
         .upload(&Package::hostile("narrow", narrow))
         .await
         .is(201);
-    let busy = {
-        let server = Arc::clone(&server);
-        tokio::spawn(async move { server.ask("narrow&do=sleep", "").await })
-    };
+    let busy = in_the_background(&server, "narrow&do=sleep").await;
     let depth = async |wanted: f64| {
         let labels = [("model", "narrow")];
         eventually("the queue's depth", async || {
@@ -129,12 +124,6 @@ async fn who_waits_longer_than_their_time_is_answered_and_who_leaves_frees_their
         })
         .await;
     };
-    eventually("the first running", async || {
-        let metrics = server.metrics().await;
-        let labels = [("endpoint", "/predict")];
-        (metrics.sum("http_requests_in_flight", &labels) == Some(1.0)).then_some(())
-    })
-    .await;
     let mut leaver = server.raw().await;
     leaver
         .send("POST /predict?identifier=narrow HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")
@@ -150,4 +139,52 @@ async fn who_waits_longer_than_their_time_is_answered_and_who_leaves_frees_their
         Some(1.0)
     );
     server.ask("narrow", "").await.is(200);
+}
+
+#[tokio::test]
+async fn the_operators_bounds_hold_whatever_a_manifest_asks() {
+    let start = Start::new().flag("--predict-max-concurrency", "1");
+    let server = Arc::new(start.flag("--predict-max-queue", "0").ready().await);
+    let wide = "max_concurrency = 100\nmax_queue = 100\ntimeout_ms = 20000";
+    server.upload(&Package::hostile("wide", wide)).await.is(201);
+    let busy = in_the_background(&server, "wide&do=sleep&n=1500").await;
+    server.ask("wide", "").await.refused(429, "overloaded");
+    busy.await.unwrap().is(200);
+    server.ask("wide", "").await.is(200);
+}
+
+#[tokio::test]
+async fn who_finds_no_instance_waits_for_one_until_their_time_is_over() {
+    let start = Start::new().flag("--max-instances", "1");
+    let server = Arc::new(start.flag("--warm-instances", "0").ready().await);
+    let slow = "timeout_ms = 20000";
+    server.upload(&Package::hostile("slow", slow)).await.is(201);
+    let hasty = "timeout_ms = 400";
+    server
+        .upload(&Package::hostile("hasty", hasty))
+        .await
+        .is(201);
+    let busy = in_the_background(&server, "slow&do=sleep&n=3000").await;
+    let message = server
+        .ask("hasty", "")
+        .await
+        .refused(503, "no_free_instance");
+    assert!(message.contains("all 1 slots"), "{message}");
+    assert!(!busy.is_finished());
+    server.ask("slow", "").await.is(200);
+    busy.await.unwrap().is(200);
+    server.ask("hasty", "").await.is(200);
+}
+
+/// Asks, and waits until the request is running.
+async fn in_the_background(server: &Arc<Server>, model: &str) -> JoinHandle<Answer> {
+    let (asking, model) = (Arc::clone(server), model.to_owned());
+    let asked = tokio::spawn(async move { asking.ask(&model, "").await });
+    eventually("a request in flight", async || {
+        let metrics = server.metrics().await;
+        let labels = [("endpoint", "/predict")];
+        (metrics.sum("http_requests_in_flight", &labels) == Some(1.0)).then_some(())
+    })
+    .await;
+    asked
 }

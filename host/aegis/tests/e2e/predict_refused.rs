@@ -110,7 +110,7 @@ async fn a_body_over_the_limit_is_refused_whether_announced_or_not() {
 #[tokio::test]
 async fn a_body_that_breaks_off_or_dawdles_is_not_run() {
     let server = Start::new()
-        .flag("--request-timeout-ms", "300")
+        .flag("--request-timeout-ms", "1000")
         .examples()
         .ready()
         .await;

@@ -95,7 +95,7 @@ async fn an_upload_that_ends_before_its_last_boundary_leaves_nothing() {
 #[tokio::test]
 async fn an_upload_that_stalls_is_ended() {
     let server = Start::new()
-        .flag("--upload-idle-timeout-ms", "200")
+        .flag("--upload-idle-timeout-ms", "500")
         .ready()
         .await;
     let mut raw = begin_upload(&server).await;

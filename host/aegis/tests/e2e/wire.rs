@@ -5,10 +5,13 @@ use crate::harness::{Start, eventually};
 #[tokio::test]
 async fn a_client_that_dawdles_with_its_head_is_let_go() {
     let server = Start::new()
-        .flag("--header-read-timeout-ms", "200")
+        .flag("--header-read-timeout-ms", "500")
         .ready()
         .await;
     let mut silent = server.raw().await;
+    // The beginning of HTTP/2, or a very slow POST.
+    let mut undecided = server.raw().await;
+    undecided.send("P").await;
     let mut dawdling = server.raw().await;
     dawdling
         .send("GET /livez HTTP/1.1\r\nhost: a\r\nx-slow: ")
@@ -18,7 +21,8 @@ async fn a_client_that_dawdles_with_its_head_is_let_go() {
         answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
         "{answer}"
     );
-    silent.read_to_end().await;
+    assert_eq!(silent.read_to_end().await, "");
+    assert_eq!(undecided.read_to_end().await, "");
     server.get("/livez").await.is(200);
 }
 
@@ -130,4 +134,18 @@ async fn connections_over_the_limit_wait_for_a_place() {
         (server.get("/livez").await.status == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_to_who_begins_with_it() {
+    let server = Start::new()
+        .flag("--header-read-timeout-ms", "500")
+        .ready()
+        .await;
+    let mut raw = server.raw().await;
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    raw.send([preface.as_slice(), &settings].concat()).await;
+    // The server's SETTINGS, and its acknowledgement of ours (RFC 9113, 6.5).
+    raw.read_until("\0\0\0\u{4}\u{1}\0\0\0\0", 1).await;
 }
