@@ -120,7 +120,7 @@ settings! {
         max_upload: ByteSize = Mib<1, 1_048_576>["max_upload_mib"] = ["1024"];
         /// Time an upload may go without a byte arriving.
         upload_idle_timeout: Duration = Millis<1, 600_000>["upload_idle_timeout_ms"] = ["30000"];
-        /// Uploads received at once; further ones are told to come back (503).
+        /// Uploads received at once; further ones are told to come back (429).
         max_concurrent_uploads: usize = Number<1, 64>["max_concurrent_uploads"] = ["2"];
         /// Request headers that handlers get to see. Credentials do not belong here.
         forward_headers: Vec<String> = HeaderNames["forward_headers"] = ["accept", "accept-language", "traceparent", "tracestate", "user-agent"];
