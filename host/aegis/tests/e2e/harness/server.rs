@@ -35,6 +35,10 @@ impl Start {
 
     /// With the example models.
     pub(crate) fn examples(self) -> Start {
+        // One that is not built fails here, with the command that builds it.
+        for model in ["digits", "spam"] {
+            Package::example(model);
+        }
         let models = root().join("models");
         self.flag("--models", models.to_str().expect("UTF-8"))
     }
@@ -47,12 +51,6 @@ impl Start {
 
     /// Starts it and waits until it says that it is ready.
     pub(crate) async fn ready(self) -> Server {
-        // A package that is not built fails here, with the command that builds it.
-        for flag in self.flags.iter().filter(|flag| flag.ends_with("/models")) {
-            assert!(Path::new(flag).is_dir());
-            Package::example("digits");
-            Package::example("spam");
-        }
         let mut server = self.listening().await;
         let said = server.stdout.clone();
         server.wait_for("ready on http://", &said).await;
