@@ -1,4 +1,4 @@
-//! What the author of an [Aegis](https://github.com/aegis-inference/aegis) handler depends on.
+//! What the author of an Aegis handler depends on.
 //!
 //! A **handler** is the code around a model's networks: it reads a request, runs one
 //! **graph** or several, and writes the answer. It is compiled to a WebAssembly component,
