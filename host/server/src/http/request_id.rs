@@ -33,7 +33,6 @@ fn new() -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
     use axum::http::HeaderValue;
     use proptest::prelude::*;
 
@@ -63,8 +62,5 @@ mod tests {
     fn ids_differ() {
         assert_ne!(of(&HeaderMap::new()), of(&HeaderMap::new()));
         assert!(HeaderValue::from_str(&of(&HeaderMap::new())).is_ok());
-        let _ = with(b"")
-            .get(REQUEST_ID)
-            .map(|value| value.to_str().unwrap().len());
     }
 }

@@ -1,9 +1,9 @@
-//! What recording costs: printed, never asserted, as the machine decides it. See it with
-//! `cargo test -p aegis-telemetry --release --test cost -- --nocapture`.
+//! What recording costs, printed: a measurement and no test, as the machine decides it. Run it with
+//! `cargo run -p aegis-telemetry --release --example cost`.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a measurement prints, and fails by panicking"
+    reason = "a measurement prints, and ends by panicking if it cannot be made"
 )]
 
 use std::hint::black_box;
@@ -25,8 +25,7 @@ fn time(what: &str, mut round: impl FnMut()) {
     println!("{what}: {} ns", best.as_nanos() / u128::from(ROUNDS));
 }
 
-#[test]
-fn the_cost_of_one_requests_records_is_printed() {
+fn main() {
     let telemetry = Telemetry::new().unwrap();
     let endpoint = telemetry.http().endpoint("POST", "/predict", &[200]);
     let version = telemetry.inference().version("digits", 1);
