@@ -19,12 +19,12 @@ fn the_page_has_the_limits_of_the_code() {
         .iter()
         .map(|row| {
             format!(
-                "| `{}` | {} | {} | {} | {} |\n",
-                row.key, row.default, row.min, row.max, row.doc
+                "| `{}` | {} | {} | {} | {} | {} |\n",
+                row.key, row.default, row.ceiling, row.min, row.max, row.doc
             )
         })
         .collect();
-    let head = "| key | default | least | most | what |\n|---|---|---|---|---|\n";
+    let head = "| key | default | ceiling | least | most | what |\n|---|---|---|---|---|---|\n";
     let right = format!("{before}{BEGIN}{head}{rows}{END}{after}");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, right).unwrap();

@@ -21,13 +21,10 @@ use crate::{code_cache::CodeCache, host, instance::GuestState};
 /// better latency beside a busy guest and costs one wake-up of one thread per tick.
 pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(1);
 
-/// The native stack of a guest's fiber, in bytes. WebAssembly may use [`WASM_STACK`] of
-/// it; the rest is for host functions, among them quick networks that run in place. It is
-/// what a thread of Rust's standard library gets.
-const FIBER_STACK: usize = 2 << 20;
-
-/// What WebAssembly may use of its stack, in bytes, before it traps.
-const WASM_STACK: usize = 512 << 10;
+/// What a guest's fiber has beside WebAssembly's part of the stack, in bytes: it is for
+/// host functions, among them quick networks that run in place. With the default of 512 KiB
+/// for WebAssembly the fiber has what a thread of Rust's standard library gets.
+const HOST_STACK: usize = 1536 << 10;
 
 /// Core instances, memories and tables of one component. A Rust component has 1 to 4 core
 /// instances, one memory and 2 or 3 tables; what tools for other languages join together
@@ -48,6 +45,12 @@ pub struct SandboxConfig {
     pub max_memory_bytes: usize,
     /// Instances kept ready for each handler.
     pub warm_instances: usize,
+    /// How long a handler that nobody asks keeps its ready instances.
+    pub warm_idle: Duration,
+    /// What WebAssembly may use of its stack, in bytes, before it traps.
+    pub max_stack_bytes: usize,
+    /// Compiled code kept on disk, in bytes: beyond it the least recently used goes.
+    pub cache_bytes: u64,
 }
 
 impl SandboxConfig {
@@ -58,6 +61,9 @@ impl SandboxConfig {
             max_instances: 256,
             max_memory_bytes: 1 << 30,
             warm_instances: 8,
+            warm_idle: Duration::from_secs(30),
+            max_stack_bytes: 512 << 10,
+            cache_bytes: 4 << 30,
         }
     }
 }
@@ -112,10 +118,10 @@ impl Sandbox {
             max_instances: config.max_instances,
             message: format!("{error:#}"),
         };
-        let mut serving_config = common_config();
+        let mut serving_config = common_config(&config);
         serving_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&config)));
         let serving = Engine::new(&serving_config).map_err(engine_error)?;
-        let building = Engine::new(&common_config()).map_err(engine_error)?;
+        let building = Engine::new(&common_config(&config)).map_err(engine_error)?;
         let linker = host::serving_linker(&serving).map_err(engine_error)?;
         let cache = CodeCache::open(&config.cache_dir).map_err(|source| SandboxError::Cache {
             path: config.cache_dir.clone(),
@@ -142,15 +148,15 @@ impl Sandbox {
 
 /// What both engines share. Compiled code is the serving engine's only; the build engine
 /// compiles an instrumented copy for itself.
-fn common_config() -> Config {
+fn common_config(sandbox: &SandboxConfig) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
         // Deadlines: compiled code checks a counter at loops and calls. Fuel would count
         // every instruction and cost several times as much.
         .epoch_interruption(true)
-        .async_stack_size(FIBER_STACK)
-        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(sandbox.max_stack_bytes + HOST_STACK)
+        .max_wasm_stack(sandbox.max_stack_bytes)
         // 4 GiB of address space and a guard behind it for each memory: 32-bit addresses
         // cannot leave it, so loads and stores need no bounds check.
         .memory_reservation(4 << 30)
@@ -202,7 +208,7 @@ fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
         .table_keep_resident(1 << 20)
         // Fiber stacks hold host data only and are never readable by a guest, so they are
         // not zeroed (the default) and stay resident.
-        .async_stack_keep_resident(FIBER_STACK);
+        .async_stack_keep_resident(config.max_stack_bytes + HOST_STACK);
     pool
 }
 

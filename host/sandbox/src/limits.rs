@@ -27,8 +27,24 @@ pub struct Limits {
     pub response_bytes: usize,
     /// Resource handles (tensors, graphs, contexts, streams) that one instance may hold.
     pub handles: usize,
+    /// Tensors that one instance may hold.
+    pub tensors: usize,
+    /// Execution contexts that one instance may hold.
+    pub contexts: usize,
     /// Elements of one WebAssembly table.
     pub table_elements: usize,
+    /// WebAssembly tables of one instance.
+    pub tables: usize,
+    /// WebAssembly memories of one instance.
+    pub memories: usize,
+    /// Core instances that one instance is made of.
+    pub core_instances: usize,
+    /// Bytes of one graph that a handler loads from its own bytes, where that is allowed.
+    pub graph_bytes: usize,
+    /// Wall time to compile the component.
+    pub compile_time: Duration,
+    /// Memory of the process that compiles the component, in bytes.
+    pub compile_bytes: u64,
 }
 
 impl Default for Limits {
@@ -42,7 +58,15 @@ impl Default for Limits {
             log_bytes: 64 << 10,
             response_bytes: 16 << 20,
             handles: 4096,
+            tensors: 1024,
+            contexts: 64,
             table_elements: 65_536,
+            tables: 12,
+            memories: 4,
+            core_instances: 24,
+            graph_bytes: 2 << 30,
+            compile_time: Duration::from_secs(60),
+            compile_bytes: 2 << 30,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the server is told, checked: one plain struct that the command line fills.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use aegis_registry::manifest::Limits;
 
@@ -11,8 +11,17 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Whether the management routes (`/v1/…`) are there.
     pub management: bool,
+    /// A listener of their own for the management routes; they are then nowhere else.
+    pub admin_listen: Option<SocketAddr>,
+    /// The file of tokens and their roles; without it nobody is asked for one.
+    pub tokens: Option<PathBuf>,
     /// The operator's ceilings over what manifests ask for.
     pub ceilings: Limits,
+    /// Whether a handler may load a network from its own bytes through `wasi:nn`.
+    pub allow_graph_bytes: bool,
+    /// What loaded versions may take together, estimated, in bytes: the least used are
+    /// unloaded, and loaded again by the next request. `None`: no bound.
+    pub memory_budget: Option<u64>,
     /// Load every model's stable version before the server is ready. Otherwise a model is
     /// loaded by its first request.
     pub prewarm_model: bool,
@@ -49,7 +58,11 @@ impl Default for ServerConfig {
         ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             management: true,
+            admin_listen: None,
+            tokens: None,
             ceilings: Limits::default(),
+            allow_graph_bytes: false,
+            memory_budget: None,
             prewarm_model: true,
             readiness_check_model: true,
             max_body_bytes: 16 << 20,

@@ -286,7 +286,16 @@ fn sandbox_limits(limits: &EffectiveLimits) -> SandboxLimits {
         tensor_bytes: limits.tensor_mib as usize * MIB,
         log_bytes: limits.log_kib as usize * 1024,
         response_bytes: limits.response_mib as usize * MIB,
-        ..SandboxLimits::default()
+        handles: limits.handles as usize,
+        tensors: limits.tensors as usize,
+        contexts: limits.contexts as usize,
+        table_elements: limits.table_elements as usize,
+        tables: limits.tables as usize,
+        memories: limits.memories as usize,
+        core_instances: limits.core_instances as usize,
+        graph_bytes: limits.graph_mib as usize * MIB,
+        compile_time: Duration::from_millis(limits.compile_ms.into()),
+        compile_bytes: u64::from(limits.compile_mib) << 20,
     }
 }
 

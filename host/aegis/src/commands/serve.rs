@@ -211,16 +211,14 @@ fn is_body(path: &Path) -> bool {
 }
 
 fn server_config(settings: &ServeSettings) -> ServerConfig {
-    let narrow = |wide: usize| u32::try_from(wide).unwrap_or(u32::MAX);
     ServerConfig {
         listen: settings.listen,
         management: settings.management == Management::On,
-        ceilings: Limits {
-            memory_mib: Some(narrow((settings.max_memory.bytes() >> 20) as usize)),
-            max_concurrency: Some(narrow(settings.predict_max_concurrency)),
-            max_queue: Some(narrow(settings.predict_max_queue)),
-            ..Limits::default()
-        },
+        admin_listen: settings.admin_listen,
+        tokens: settings.tokens.clone(),
+        ceilings: ceilings(settings),
+        allow_graph_bytes: settings.allow_graph_bytes,
+        memory_budget: Some(settings.memory_budget.bytes()).filter(|bytes| *bytes > 0),
         prewarm_model: settings.prewarm_model,
         readiness_check_model: settings.readiness_check_model,
         max_body_bytes: settings.max_body.bytes() as usize,
@@ -237,11 +235,32 @@ fn server_config(settings: &ServeSettings) -> ServerConfig {
     }
 }
 
+/// The operator's ceilings. Three have settings of their own beside `ceilings`; the lower holds.
+fn ceilings(settings: &ServeSettings) -> Limits {
+    let lower = |ceiling: Option<u32>, setting: usize| {
+        let setting = u32::try_from(setting).unwrap_or(u32::MAX);
+        Some(ceiling.map_or(setting, |ceiling| ceiling.min(setting)))
+    };
+    let given = settings.ceilings;
+    Limits {
+        memory_mib: lower(
+            given.memory_mib,
+            (settings.max_memory.bytes() >> 20) as usize,
+        ),
+        max_concurrency: lower(given.max_concurrency, settings.predict_max_concurrency),
+        max_queue: lower(given.max_queue, settings.predict_max_queue),
+        ..given
+    }
+}
+
 fn sandbox_config(settings: &ServeSettings) -> SandboxConfig {
     SandboxConfig {
         cache_dir: settings.data.join("code"),
         max_instances: u32::try_from(settings.max_instances).unwrap_or(u32::MAX),
         max_memory_bytes: settings.max_memory.bytes() as usize,
         warm_instances: settings.warm_instances,
+        warm_idle: settings.warm_idle,
+        max_stack_bytes: settings.max_stack.bytes() as usize,
+        cache_bytes: settings.code_cache.bytes(),
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use aegis_registry::manifest::Limits;
 use aegis_telemetry::{LogFormat, check_log_filter};
 use toml::Value;
 
@@ -116,6 +117,58 @@ impl Form for Address {
     }
     fn write(value: &SocketAddr) -> Option<Value> {
         Some(Value::String(value.to_string()))
+    }
+}
+
+/// An IP address with a port, or nothing.
+pub(super) struct OptionalAddress;
+
+impl Form for OptionalAddress {
+    type Value = Option<SocketAddr>;
+    const KIND: Kind = Kind::Text;
+    const PLACEHOLDER: &'static str = "ADDRESS";
+    fn expects() -> String {
+        Address::expects()
+    }
+    fn read(words: &[String]) -> Option<Option<SocketAddr>> {
+        if words.is_empty() {
+            Some(None)
+        } else {
+            Address::read(words).map(Some)
+        }
+    }
+    fn write(value: &Option<SocketAddr>) -> Option<Value> {
+        value.as_ref().and_then(Address::write)
+    }
+}
+
+/// Ceilings over manifests' limits: `KEY=VALUE`, of the keys that a manifest's `[limits]` has.
+pub(super) struct Ceilings;
+
+impl Form for Ceilings {
+    type Value = Limits;
+    const KIND: Kind = Kind::Names;
+    const PLACEHOLDER: &'static str = "KEY=N";
+    fn expects() -> String {
+        "a list of limits as KEY=NUMBER, with the keys and ranges of docs/limits.md".to_owned()
+    }
+    fn read(words: &[String]) -> Option<Limits> {
+        let mut limits = Limits::default();
+        for word in words {
+            let (key, value) = word.split_once('=')?;
+            let row = Limits::TABLE.iter().find(|row| row.key == key.trim())?;
+            let value: u32 = value.trim().parse().ok()?;
+            if !(row.min..=row.max).contains(&value) || !limits.set(row.key, value) {
+                return None;
+            }
+        }
+        Some(limits)
+    }
+    fn write(value: &Limits) -> Option<Value> {
+        let words = value
+            .entries()
+            .map(|(key, value)| Value::String(format!("{key}={value}")));
+        Some(Value::Array(words.collect()))
     }
 }
 

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aegis_registry::manifest::Limits;
 use aegis_telemetry::LogFormat;
 
 pub(crate) use args::ServeArgs;
@@ -24,8 +25,8 @@ pub(crate) use form::{ByteSize, Management};
 pub(crate) use resolve::Resolved;
 
 use form::{
-    Address, Choice, Filter, Folder, Folders, Form, HeaderNames, Kib, Kind, Mib, Millis, Number,
-    OptionalPath, Seconds, Switch,
+    Address, Ceilings, Choice, Filter, Folder, Folders, Form, HeaderNames, Kib, Kind, Mib, Millis,
+    Number, OptionalAddress, OptionalPath, Seconds, Switch,
 };
 use resolve::Chooser;
 
@@ -108,6 +109,10 @@ settings! {
         /// Whether the routes that manage models (/v1/models) are served. They are open to
         /// whoever reaches them, so they must be off where others can.
         management: Management = Choice<Management>["management"] = ["on"];
+        /// Address and port of a listener for the management routes alone; they are then not served on the other.
+        admin_listen: Option<SocketAddr> = OptionalAddress["admin_listen"] = [];
+        /// File of tokens, and of who may do what with them (`aegis token` makes its lines). Read again when it changes.
+        tokens: Option<PathBuf> = OptionalPath["tokens"] = [];
         /// Connections open at once; further ones wait to be accepted.
         max_connections: usize = Number<1, 1_000_000>["max_connections"] = ["4096"];
         /// Time a client has to send a request's head.
@@ -135,6 +140,13 @@ settings! {
         /// Whether the server is ready (/readyz) only when every model that should serve is loaded.
         readiness_check_model: bool = Switch["readiness_check_model"] = ["true"];
     }
+    "Models in memory" {
+        /// Memory of loaded versions together, estimated, in MiB: beyond it the least used are
+        /// unloaded, and loaded again by their next request. 0: no bound.
+        memory_budget: ByteSize = Mib<0, 16_777_216>["memory_budget_mib"] = ["0"];
+        /// Compiled code kept on disk, in MiB: beyond it the least recently used goes.
+        code_cache: ByteSize = Mib<1, 16_777_216>["code_cache_mib"] = ["4096"];
+    }
     "Predictions" {
         /// Predictions of one model that run at once, at most; a manifest may ask for fewer.
         predict_max_concurrency: usize = Number<1, 10_000>["predict_max_concurrency"] = ["16"];
@@ -144,6 +156,8 @@ settings! {
         request_timeout: Duration = Millis<1, 3_600_000>["request_timeout_ms"] = ["30000"];
     }
     "Sandbox" {
+        /// Ceilings over the limits that manifests ask for, as KEY=VALUE: `memory_mib=512`. docs/limits.md lists the keys and the ceilings that hold unless set here.
+        ceilings: Limits = Ceilings["ceilings"] = [];
         /// WebAssembly memory of one instance, in MiB, at most; a manifest may ask for less.
         max_memory: ByteSize = Mib<1, 4096>["max_memory_mib"] = ["1024"];
         /// Handler instances at once, of all models together, those kept ready included. Address
@@ -151,6 +165,14 @@ settings! {
         max_instances: usize = Number<1, 100_000>["max_instances"] = ["256"];
         /// Instances kept ready for each model, so that a request finds one made.
         warm_instances: usize = Number<0, 10_000>["warm_instances"] = ["8"];
+        /// Time a model that nobody asks keeps its ready instances.
+        warm_idle: Duration = Seconds<1, 86_400>["warm_idle_s"] = ["30"];
+        /// Stack of one instance's WebAssembly, in KiB.
+        max_stack: ByteSize = Kib<64, 16_384>["max_stack_kib"] = ["512"];
+        /// Whether what is uploaded is compiled and parsed in a short-lived process of its own, whose memory and time are bounded and whose crash refuses the upload and harms nothing.
+        isolate_uploads: bool = Switch["isolate_uploads"] = ["true"];
+        /// Whether a handler may load a network from its own bytes through wasi:nn.
+        allow_graph_bytes: bool = Switch["allow_graph_bytes"] = ["false"];
     }
     "Inference runtimes" {
         /// ONNX Runtime's library, or its folder; the only place looked in. Else it is searched for.
