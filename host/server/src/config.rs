@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub readiness_check_model: bool,
     /// The largest body of a prediction.
     pub max_body_bytes: usize,
+    /// What the bodies of all requests and answers in memory may take together.
+    pub max_bodies_bytes: usize,
     /// The largest package.
     pub max_upload_bytes: u64,
     /// Uploads taken at once; more are told to come back.
@@ -66,6 +68,7 @@ impl Default for ServerConfig {
             prewarm_model: true,
             readiness_check_model: true,
             max_body_bytes: 16 << 20,
+            max_bodies_bytes: 1 << 30,
             max_upload_bytes: 1 << 30,
             max_concurrent_uploads: 2,
             request_timeout: Duration::from_secs(30),

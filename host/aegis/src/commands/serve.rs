@@ -222,6 +222,7 @@ fn server_config(settings: &ServeSettings) -> ServerConfig {
         prewarm_model: settings.prewarm_model,
         readiness_check_model: settings.readiness_check_model,
         max_body_bytes: settings.max_body.bytes() as usize,
+        max_bodies_bytes: settings.max_bodies.bytes() as usize,
         max_upload_bytes: settings.max_upload.bytes(),
         max_concurrent_uploads: settings.max_concurrent_uploads,
         request_timeout: settings.request_timeout,

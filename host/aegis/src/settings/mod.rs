@@ -121,6 +121,8 @@ settings! {
         max_header: ByteSize = Kib<8, 1024>["max_header_kib"] = ["32"];
         /// Size of a prediction's body, in MiB; larger ones are refused (413).
         max_body: ByteSize = Mib<1, 4096>["max_body_mib"] = ["16"];
+        /// Size of the bodies of all requests and answers in memory together, in MiB; what finds no room is told to come back (503).
+        max_bodies: ByteSize = Mib<1, 1_048_576>["max_bodies_mib"] = ["1024"];
         /// Size of one uploaded version, all files together, in MiB.
         max_upload: ByteSize = Mib<1, 1_048_576>["max_upload_mib"] = ["1024"];
         /// Time an upload may go without a byte arriving.

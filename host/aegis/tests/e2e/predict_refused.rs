@@ -2,7 +2,7 @@
 
 use reqwest::{Body, Method};
 
-use crate::harness::{Start, send};
+use crate::harness::{Start, eventually, send};
 
 #[tokio::test]
 async fn a_target_that_is_not_there_is_named() {
@@ -131,4 +131,39 @@ async fn a_body_that_breaks_off_or_dawdles_is_not_run() {
         metrics.sum("aegis_inference_requests_total", &labels),
         Some(1.0)
     );
+}
+
+#[tokio::test]
+async fn bodies_that_would_fill_the_memory_together_are_told_to_come_back() {
+    let server = Start::new()
+        .flag("--max-bodies-mib", "2")
+        .flag("--request-timeout-ms", "20000")
+        .examples()
+        .ready()
+        .await;
+    // One that never ends holds what it has sent.
+    let mut greedy = server.raw().await;
+    let sent = (1 << 20) + (512 << 10);
+    greedy
+        .send(&format!(
+            "POST /predict?identifier=spam HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{}",
+            sent + 1,
+            "x".repeat(sent)
+        ))
+        .await;
+    let megabyte = "word ".repeat(200_000);
+    let message = eventually("no room", async || {
+        let answer = server.ask("spam", &megabyte).await;
+        (answer.status == 503).then(|| answer.refused(503, "no_room"))
+    })
+    .await;
+    assert!(message.contains("2 MiB"), "{message}");
+    // Small ones still fit, and the large one does once the greedy is gone.
+    server.ask("spam", "hello there").await.is(200);
+    drop(greedy);
+    eventually("room again", async || {
+        let answer = server.ask("spam", &megabyte).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
 }

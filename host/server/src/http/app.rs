@@ -21,6 +21,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
     body,
+    body_room::BodyRoom,
     error::ApiError,
     health::{self, Backend, Status},
     instrument::instrumented,
@@ -37,6 +38,7 @@ pub(crate) struct App {
     runtime: Runtime,
     backends: OnceCell<Vec<Backend>>,
     pub(crate) uploads: Arc<Semaphore>,
+    pub(crate) bodies: BodyRoom,
     draining: AtomicBool,
     in_flight: AtomicUsize,
 }
@@ -50,6 +52,7 @@ impl App {
     ) -> App {
         App {
             uploads: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
+            bodies: BodyRoom::new(config.max_bodies_bytes),
             runtime,
             backends: OnceCell::new(),
             models,

@@ -16,20 +16,25 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame};
 use parking_lot::Mutex;
 
-use super::error::ApiError;
+use super::{
+    body_room::{BodyRoom, Held},
+    error::ApiError,
+};
 
 /// How much of a refused body is still read, and for how long: a client that is cut off
 /// while it sends often never reads the answer.
 const DRAIN_BYTES: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
-/// Reads a whole body of at most `limit` bytes, giving up after `time`.
+/// Reads a whole body of at most `limit` bytes, giving up after `time`. What has come counts
+/// against `room` for as long as the [`Held`] lives.
 pub(crate) async fn read(
     headers: &HeaderMap,
     mut body: Body,
     limit: usize,
     time: Duration,
-) -> Result<Vec<u8>, ApiError> {
+    room: &BodyRoom,
+) -> Result<(Vec<u8>, Held), ApiError> {
     let announced = announced_length(headers);
     if announced.is_some_and(|length| length > limit as u64) {
         drain(body).await;
@@ -37,6 +42,8 @@ pub(crate) async fn read(
     }
     // The announced length is a hint: it reserves no more than 64 KiB before bytes come.
     let mut whole = Vec::with_capacity(announced.unwrap_or(0).min(64 << 10) as usize);
+    // Taken as bytes come, not as they are announced: an announcement costs its sender nothing.
+    let mut held = room.hold();
     let reading = async {
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(incomplete)?.into_data() else {
@@ -45,13 +52,14 @@ pub(crate) async fn read(
             if whole.len() + data.len() > limit {
                 return Err(too_large(limit));
             }
+            held.grow_to(whole.len() + data.len())?;
             whole.extend_from_slice(&data);
         }
         Ok(())
     };
     let ended = tokio::time::timeout(time, reading).await;
     match ended {
-        Ok(Ok(())) => Ok(whole),
+        Ok(Ok(())) => Ok((whole, held)),
         Ok(Err(error)) => {
             drain(body).await;
             Err(error)

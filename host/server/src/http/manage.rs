@@ -183,7 +183,14 @@ async fn show_version(app: &App, name: &ModelName, version: Version) -> Result<R
 
 async fn set_traffic(app: &App, name: &ModelName, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts.headers, body, MAX_BODY, app.config.request_timeout).await?;
+    let (bytes, _held) = body::read(
+        &parts.headers,
+        body,
+        MAX_BODY,
+        app.config.request_timeout,
+        &app.bodies,
+    )
+    .await?;
     is_json(&parts.headers)?;
     let wish: TrafficWish = serde_json::from_slice(&bytes).map_err(|error| {
         ApiError::new(

@@ -2,6 +2,7 @@
 
 mod app;
 mod body;
+mod body_room;
 mod error;
 mod health;
 mod instrument;

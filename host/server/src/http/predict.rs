@@ -75,7 +75,8 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let limit = app.config.max_body_bytes;
     let mut counted = Counted::new(version);
-    let body = body::read(headers, body, limit, app.config.request_timeout)
+    let time = app.config.request_timeout;
+    let (body, _held) = body::read(headers, body, limit, time, &app.bodies)
         .await
         .inspect_err(|error| counted.end(refused_outcome(error), None))?;
     let arrived = Instant::now();
@@ -106,8 +107,9 @@ async fn answer(
     }
     report(version, id, &signals);
     let (outcome, answer) = match result {
-        Ok(Ok(response)) => match to_http(response, version, id) {
+        Ok(Ok(response)) => match to_http(response, app, version, id) {
             Ok(response) => (Outcome::Ok, Ok(response)),
+            Err(error) if error.code == "no_room" => (Outcome::Overloaded, Err(error)),
             Err(error) => (Outcome::HandlerError, Err(error)),
         },
         Ok(Err(failure)) => {
@@ -199,6 +201,7 @@ fn forwarded(headers: &HeaderMap, names: &[String]) -> Vec<(String, String)> {
 /// error; a header that may not be is left out, with a line in the log.
 fn to_http(
     response: aegis_sandbox::Response,
+    app: &App,
     version: &LoadedVersion,
     id: &str,
 ) -> Result<Response, ApiError> {
@@ -209,7 +212,7 @@ fn to_http(
             "the model's handler answered with a content type that cannot be sent",
         )
     })?;
-    let mut http = Response::new(Body::from(response.body));
+    let mut http = Response::new(app.bodies.answer(response.body)?);
     http.headers_mut()
         .insert(header::CONTENT_TYPE, content_type);
     for (name, value) in response.headers {
@@ -320,7 +323,7 @@ impl Drop for Counted<'_> {
 fn refused_outcome(error: &ApiError) -> Outcome {
     match error.code {
         "body_too_large" => Outcome::TooLarge,
-        "overloaded" => Outcome::Overloaded,
+        "overloaded" | "no_room" => Outcome::Overloaded,
         "timeout" | "request_timeout" => Outcome::Timeout,
         "incomplete_body" => Outcome::Cancelled,
         _ => Outcome::Rejected,
