@@ -1,13 +1,18 @@
 //! What the commands that talk to a server have in common: where it is, how its errors
 //! read, and how results are printed.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{
+    Client, RequestBuilder, Response, StatusCode,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::credential;
 
 /// Where to ask and how to print: the flags of every client command.
 #[derive(Args, Clone, Debug)]
@@ -20,6 +25,11 @@ pub(crate) struct Connection {
         value_name = "URL"
     )]
     server: String,
+    /// File with the token to send, where the server asks for one [env: AEGIS_TOKEN_FILE]. Or
+    /// put the token itself into AEGIS_TOKEN; there is no flag for it, as a flag shows in the
+    /// list of processes.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// For people, or for programs.
     #[arg(long, short, value_enum, default_value = "text", value_name = "FORMAT")]
     pub(crate) output: Output,
@@ -50,10 +60,20 @@ impl Connection {
         format!("{}{path}", self.server.trim_end_matches('/'))
     }
 
-    /// A client without a total time limit: uploads take what they take, and the server
+    /// A client that sends the token, if there is one, and is without a total time limit: uploads take what they take, and the server
     /// bounds its own answers.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) =
+            credential::find(self.token_file.as_deref(), |name| std::env::var_os(name))?
+        {
+            credential::warn_if_readable_on_the_way(&self.server);
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal()))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         Client::builder()
+            .default_headers(headers)
             .connect_timeout(std::time::Duration::from_secs(5))
             .user_agent(concat!("aegis/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -85,7 +105,13 @@ impl Connection {
                 let id = error
                     .request_id
                     .map_or_else(String::new, |id| format!(", request {id}"));
-                bail!("{}{at} [{status}, {}{id}]", error.error, error.code)
+                let hint = match status {
+                    StatusCode::UNAUTHORIZED => {
+                        "; put a token into AEGIS_TOKEN, or name its file with --token-file"
+                    }
+                    _ => "",
+                };
+                bail!("{}{at} [{status}, {}{id}]{hint}", error.error, error.code)
             }
             Err(_) => bail!("{} answered {status}: {}", self.server, text.trim()),
         }

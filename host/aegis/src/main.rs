@@ -2,13 +2,14 @@
 
 mod client;
 mod commands;
+mod credential;
 mod settings;
 
 use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use commands::{models, predict, promote, push, serve};
+use commands::{models, predict, promote, push, serve, token};
 
 /// Fewer page faults and system calls than the system's allocator under load, and memory
 /// that is used again instead of being handed back and faulted in anew.
@@ -36,6 +37,8 @@ enum Command {
     Models(models::Args),
     /// Make a version of a model the one that answers.
     Promote(promote::Args),
+    /// Make tokens, for servers that ask for them.
+    Token(token::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => client::block_on(predict::run(args)),
         Command::Models(args) => client::block_on(models::run(args)),
         Command::Promote(args) => client::block_on(promote::run(args)),
+        Command::Token(args) => token::run(args),
     };
     ended.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "aegis: {error:#}");

@@ -4,11 +4,13 @@
 //! [`Server::bind`] takes a checked [`ServerConfig`] and the rooms; [`Server::run`] serves
 //! until it is told to stop and then drains.
 
+pub mod access;
 mod admission;
 mod config;
 mod direct;
 mod first_bytes;
 mod http;
+mod listener;
 mod load;
 mod models;
 mod predictor;

@@ -1,46 +1,45 @@
-//! Listening, connections and the end: bounded while it serves, and polite when it stops.
+//! A server's life: it takes its ports, serves until it is told to stop, and drains.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use aegis_inference::Runtime;
 use aegis_telemetry::Telemetry;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
 use thiserror::Error;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use crate::{
+    access::{Authenticator, Role, TokenFile, TokenFileError},
     config::ServerConfig,
-    first_bytes::FirstBytes,
-    http::{App, router},
+    http::{Access, App, Routes, router},
+    listener::{Connections, Listener},
     models::Models,
 };
 
-/// A server that has its port and does not serve yet.
+/// A server that has its ports and does not serve yet.
 pub struct Server {
     app: Arc<App>,
-    listener: TcpListener,
-    local: SocketAddr,
+    main: Listener,
+    /// The management routes' own, if they have one.
+    admin: Option<Listener>,
+    tokens: Option<Arc<TokenFile>>,
 }
 
 /// Why a server cannot run.
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// The port is not to be had.
-    #[error("cannot listen on {listen}: {source}; choose another address with --listen")]
+    #[error("cannot listen on {listen}: {source}; choose another address with --{flag}")]
     Listen {
+        /// The setting that named it.
+        flag: &'static str,
         /// The address asked for.
         listen: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
+    /// The tokens file cannot be used.
+    #[error("the tokens file {0}")]
+    Tokens(#[from] TokenFileError),
 }
 
 /// How stopping went.
@@ -50,124 +49,105 @@ pub struct DrainReport {
     pub cut_off: usize,
 }
 
-/// How long accepting pauses after an error such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 impl Server {
-    /// Takes the port. Requests wait in the system's queue until [`Server::run`].
+    /// Takes the ports. Requests wait in the system's queue until [`Server::run`].
     pub async fn bind(
         config: ServerConfig,
         models: Models,
         telemetry: Arc<Telemetry>,
         runtime: Runtime,
     ) -> Result<Server, ServerError> {
-        let listen_error = |source| ServerError::Listen {
-            listen: config.listen,
-            source,
+        let tokens = match &config.tokens {
+            Some(path) => Some(Arc::new(TokenFile::open(path)?)),
+            None => None,
         };
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(listen_error)?;
-        let local = listener.local_addr().map_err(listen_error)?;
+        let main = Listener::bind("listen", config.listen).await?;
+        let admin = match config.admin_listen.filter(|_| config.management) {
+            Some(listen) => Some(Listener::bind("admin-listen", listen).await?),
+            None => None,
+        };
+        let managed_at = admin.as_ref().unwrap_or(&main).local_addr();
+        let authenticator = tokens
+            .clone()
+            .map(|tokens| tokens as Arc<dyn Authenticator>);
+        let access = Access::new(authenticator, !managed_at.ip().is_loopback());
         Ok(Server {
-            app: Arc::new(App::new(models, config, telemetry, runtime)),
-            listener,
-            local,
+            app: Arc::new(App::new(models, config, telemetry, runtime, access)),
+            main,
+            admin,
+            tokens,
         })
     }
 
     /// The address taken, with the port that the system chose if 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.main.local_addr()
+    }
+
+    /// The address taken for the management routes alone, if they have one.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Listener::local_addr)
+    }
+
+    /// Whether a token is asked of those who want what `role` allows.
+    pub fn asks(&self, role: Role) -> bool {
+        self.app.access.asks(role)
     }
 
     /// Serves until `stop` ends, then drains: not ready at once, still accepting for the
     /// configured delay, then finishing what is in flight within the grace period.
     pub async fn run(self, stop: impl Future<Output = ()>) -> DrainReport {
-        let Server { app, listener, .. } = self;
-        let config = app.config.clone();
-        let service = TowerToHyperService::new(router(&app));
-        let builder = connection_builder(&config);
-        let graceful = GracefulShutdown::new();
-        let room = Arc::new(Semaphore::new(config.max_connections));
-        let accepting = accept(&listener, &room, |stream, permit| {
-            let connection = builder
-                .serve_connection(
-                    TokioIo::new(FirstBytes::new(stream, config.header_read_timeout)),
-                    service.clone(),
-                )
-                .into_owned();
-            let connection = graceful.watch(connection);
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "connection ended");
-                }
-                drop(permit);
-            });
-        });
+        let Server {
+            app,
+            main,
+            admin,
+            tokens,
+        } = self;
+        let connections = Connections::new(&app.config);
+        let routes = Routes {
+            predictions: true,
+            management: app.config.management && admin.is_none(),
+        };
+        let main_served = main.serve(router(&app, routes), &connections);
+        let admin_served = async {
+            let Some(admin) = &admin else {
+                return std::future::pending().await;
+            };
+            let routes = Routes {
+                predictions: false,
+                management: true,
+            };
+            admin.serve(router(&app, routes), &connections).await
+        };
+        let tokens_watched = async {
+            match tokens {
+                Some(tokens) => tokens.watch().await,
+                None => std::future::pending().await,
+            }
+        };
         let stopped = async {
             stop.await;
             app.start_draining();
             tracing::info!("stopping: no longer ready");
-            let end = Instant::now() + config.grace_period;
-            tokio::time::sleep(config.drain_delay.min(config.grace_period)).await;
+            let end = Instant::now() + app.config.grace_period;
+            tokio::time::sleep(app.config.drain_delay.min(app.config.grace_period)).await;
             end
         };
         let end = tokio::select! {
-            () = accepting => Instant::now() + config.grace_period,
+            never = main_served => match never {},
+            never = admin_served => match never {},
+            never = tokens_watched => match never {},
             end = stopped => end,
         };
-        drop(listener);
+        drop((main, admin));
         tracing::info!(
             in_flight = app.in_flight(),
             "stopping: finishing what is in flight"
         );
-        let cut_off = match tokio::time::timeout_at(end, graceful.shutdown()).await {
+        let cut_off = match tokio::time::timeout_at(end, connections.shutdown()).await {
             Ok(()) => 0,
             Err(_) => app.in_flight(),
         };
         DrainReport { cut_off }
     }
-}
-
-/// Accepts for ever. A connection is accepted only when there is room for it: the others
-/// wait in the system's queue.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-    mut serve: impl FnMut(TcpStream, tokio::sync::OwnedSemaphorePermit),
-) {
-    loop {
-        let Ok(permit) = Arc::clone(room).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Answers are small and whole: waiting to fill a packet only delays them.
-                let _ = stream.set_nodelay(true);
-                serve(stream, permit);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn connection_builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_read_timeout)
-        // hyper answers 431 when headers do not fit its buffer, which is at least 8 KiB.
-        .max_buf_size(config.max_header_bytes.max(8 << 10));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(Duration::from_secs(20)))
-        .max_header_list_size(u32::try_from(config.max_header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(256);
-    builder
 }

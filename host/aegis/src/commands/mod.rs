@@ -5,5 +5,6 @@ pub(crate) mod predict;
 pub(crate) mod promote;
 pub(crate) mod push;
 pub(crate) mod serve;
+pub(crate) mod token;
 
 mod package;

@@ -35,6 +35,18 @@ struct Model {
 #[derive(Deserialize)]
 struct Traffic {
     stable: Option<u64>,
+    #[serde(default)]
+    history: Vec<Change>,
+}
+
+#[derive(Deserialize)]
+struct Change {
+    at: String,
+    #[serde(default)]
+    by: Option<String>,
+    action: String,
+    #[serde(default)]
+    version: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +60,8 @@ struct Version {
     version: u64,
     digest: String,
     created_at: String,
+    #[serde(default)]
+    created_by: Option<String>,
     bytes: u64,
 }
 
@@ -93,7 +107,9 @@ fn list(listing: &Listing) -> String {
 }
 
 fn show(model: &Model) -> String {
-    let head = ["VERSION", "SERVES", "LOADED", "CREATED", "BYTES", "DIGEST"];
+    let head = [
+        "VERSION", "SERVES", "LOADED", "CREATED", "BY", "BYTES", "DIGEST",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(model.versions.iter().map(|version| {
         let serves = model.traffic.stable == Some(version.version);
@@ -102,6 +118,7 @@ fn show(model: &Model) -> String {
             if serves { "stable" } else { "-" }.to_owned(),
             yes_or_no(model.loaded_versions.contains(&version.version)),
             version.created_at.clone(),
+            or_dash(version.created_by.as_deref()),
             version.bytes.to_string(),
             version.digest.clone(),
         ]
@@ -111,17 +128,41 @@ fn show(model: &Model) -> String {
         .as_ref()
         .map_or_else(String::new, |error| format!("\nnot loaded: {error}"));
     format!(
-        "{} ({})\n\n{}{error}",
+        "{} ({})\n\n{}{}{error}",
         model.name,
         backends(model),
-        columns(&rows)
+        columns(&rows),
+        history(&model.traffic.history)
     )
 }
 
+/// The changes shown of a model's traffic; `--output json` has them all.
+const CHANGES: usize = 10;
+
+/// Who changed which version answers, and when: the last changes, the newest first.
+fn history(changes: &[Change]) -> String {
+    if changes.is_empty() {
+        return String::new();
+    }
+    let head = ["CHANGED", "BY", "WHAT", "VERSION"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(changes.iter().rev().take(CHANGES).map(|change| {
+        vec![
+            change.at.clone(),
+            or_dash(change.by.as_deref()),
+            change.action.clone(),
+            or_dash(change.version.map(|version| version.to_string()).as_deref()),
+        ]
+    }));
+    format!("\n\n{}", columns(&rows))
+}
+
+fn or_dash(word: Option<&str>) -> String {
+    word.unwrap_or("-").to_owned()
+}
+
 fn stable(traffic: &Traffic) -> String {
-    traffic
-        .stable
-        .map_or_else(|| "-".to_owned(), |version| version.to_string())
+    or_dash(traffic.stable.map(|version| version.to_string()).as_deref())
 }
 
 fn yes_or_no(yes: bool) -> String {

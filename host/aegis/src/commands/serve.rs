@@ -9,7 +9,9 @@ use std::{
 };
 
 use aegis_registry::{Registry, UploadLimits, manifest::Limits};
-use aegis_server::{Models, Runtime, RuntimeConfig, Sandbox, SandboxConfig, Server, ServerConfig};
+use aegis_server::{
+    Models, Runtime, RuntimeConfig, Sandbox, SandboxConfig, Server, ServerConfig, access::Role,
+};
 use aegis_telemetry::Telemetry;
 use anyhow::Context as _;
 use tokio::{
@@ -66,11 +68,15 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let server = Server::bind(config, models.clone(), telemetry, runtime).await?;
     let address = server.local_addr();
     tracing::info!("listening on http://{address}");
+    if let Some(admin) = server.admin_addr() {
+        tracing::info!("management on http://{admin}");
+    }
+    let with_token = server.asks(Role::Predict);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (failed, start_failed) = tokio::sync::oneshot::channel();
     let starting = tokio::spawn(async move {
-        if let Err(error) = start(&registry, &models, &settings.models, address).await {
+        if let Err(error) = start(&registry, &models, &settings.models, address, with_token).await {
             let _ = failed.send(error);
         }
     });
@@ -103,6 +109,7 @@ async fn start(
     models: &Models,
     folders: &[PathBuf],
     address: SocketAddr,
+    with_token: bool,
 ) -> anyhow::Result<()> {
     let mut packages = Vec::new();
     for folder in folders {
@@ -114,7 +121,7 @@ async fn start(
             .with_context(|| format!("serving {}", package.display()))?;
     }
     models.start().await?;
-    print(&ready_lines(models, &packages, address))
+    print(&ready_lines(models, &packages, address, with_token))
 }
 
 /// Makes the package in `path` the version that answers, as `aegis push --promote` would. A
@@ -145,7 +152,12 @@ async fn publish(registry: &Registry, models: &Models, path: &Path) -> anyhow::R
 
 /// What to read when the server is ready: its models, and for packages with a `samples`
 /// folder a line to try for each of its first samples.
-fn ready_lines(models: &Models, packages: &[PathBuf], address: SocketAddr) -> String {
+fn ready_lines(
+    models: &Models,
+    packages: &[PathBuf],
+    address: SocketAddr,
+    with_token: bool,
+) -> String {
     let mut lines = vec![format!("ready on http://{address}")];
     for model in models.status() {
         let backends: Vec<_> = model.backends.iter().map(|(_, backend)| *backend).collect();
@@ -160,7 +172,7 @@ fn ready_lines(models: &Models, packages: &[PathBuf], address: SocketAddr) -> St
     }
     let tries: Vec<String> = packages
         .iter()
-        .flat_map(|package| tries(package, address))
+        .flat_map(|package| tries(package, address, with_token))
         .collect();
     if !tries.is_empty() {
         lines.push("try:".to_owned());
@@ -172,7 +184,12 @@ fn ready_lines(models: &Models, packages: &[PathBuf], address: SocketAddr) -> St
 /// How many samples of each package are shown.
 const SAMPLES: usize = 2;
 
-fn tries(package: &Path, address: SocketAddr) -> Vec<String> {
+fn tries(package: &Path, address: SocketAddr, with_token: bool) -> Vec<String> {
+    let token = if with_token {
+        "-H \"authorization: Bearer $AEGIS_TOKEN\" "
+    } else {
+        ""
+    };
     let Ok(folder) = Folder::read(package) else {
         return Vec::new();
     };
@@ -193,7 +210,7 @@ fn tries(package: &Path, address: SocketAddr) -> Vec<String> {
         .map(|sample| {
             let body = std::fs::read(sample).unwrap_or_default();
             format!(
-                "  curl -H 'content-type: {}' --data-binary @{} 'http://{address}/predict?identifier={}'",
+                "  curl {token}-H 'content-type: {}' --data-binary @{} 'http://{address}/predict?identifier={}'",
                 guess(Some(sample), &body),
                 sample.display(),
                 folder.manifest.name

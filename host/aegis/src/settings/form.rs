@@ -50,7 +50,7 @@ impl ByteSize {
 /// Whether the routes that manage models are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Management {
-    /// To whoever reaches the server: on loopback only.
+    /// To those who have a token for it, or on loopback to whoever reaches it.
     On,
     /// Not at all; models come from the data folder and from `models`.
     Off,

@@ -13,12 +13,13 @@ use toml::de::{DeTable, DeValue};
 use super::error::Problem;
 use super::form::Kind;
 use super::{SettingInfo, TABLE};
+use crate::credential::{TOKEN, TOKEN_FILE};
 
 /// Names the configuration file.
 pub(super) const CONFIG_VARIABLE: &str = "AEGIS_CONFIG";
 
 /// Variables of ours that are no settings of the server.
-const OTHER_VARIABLES: &[&str] = &[CONFIG_VARIABLE, "AEGIS_SERVER"];
+const OTHER_VARIABLES: &[&str] = &[CONFIG_VARIABLE, "AEGIS_SERVER", TOKEN, TOKEN_FILE];
 
 /// Where a value was read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! reads and checks them all in one step; past it, a [`ServeSettings`] is right. What is then done
 //! with the values is left to the commands.
 
+mod access;
 mod args;
 mod error;
 mod form;
@@ -106,14 +107,14 @@ settings! {
     "Network" {
         /// Address and port to listen on.
         listen: SocketAddr = Address["listen"] = ["127.0.0.1:8000"];
-        /// Whether the routes that manage models (/v1/models) are served. They are open to
-        /// whoever reaches them, so they must be off where others can.
+        /// Whether the routes that manage models (/v1/models) are served. Without `tokens` they are
+        /// open to whoever reaches them, and so for this machine only.
         management: Management = Choice<Management>["management"] = ["on"];
         /// Address and port of a listener for the management routes alone; they are then not served on the other.
         admin_listen: Option<SocketAddr> = OptionalAddress["admin_listen"] = [];
         /// File of tokens, and of who may do what with them (`aegis token` makes its lines). Read again when it changes.
         tokens: Option<PathBuf> = OptionalPath["tokens"] = [];
-        /// Connections open at once; further ones wait to be accepted.
+        /// Connections open at once, on each listener; further ones wait to be accepted.
         max_connections: usize = Number<1, 1_000_000>["max_connections"] = ["4096"];
         /// Time a client has to send a request's head.
         header_read_timeout: Duration = Millis<1, 600_000>["header_read_timeout_ms"] = ["10000"];

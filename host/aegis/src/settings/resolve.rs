@@ -3,8 +3,9 @@
 
 use std::ffi::OsString;
 
+use super::access;
 use super::error::{Problem, SettingsError};
-use super::form::{Form, Management};
+use super::form::Form;
 use super::layers::{self, CONFIG_VARIABLE, Given, Layer, Origin};
 use super::{ServeArgs, ServeSettings, SettingInfo};
 
@@ -132,16 +133,7 @@ fn check(settings: &ServeSettings, entries: &[Entry], problems: &mut Vec<Problem
         Some(entry) => entry.origin.to_string(),
         None => key.to_owned(),
     };
-    if !settings.listen.ip().is_loopback() && settings.management == Management::On {
-        problems.push(Problem::Conflict(format!(
-            "{}: {} can be reached from outside, and the routes that manage models have no \
-             authentication; turn them off (--management off, AEGIS_MANAGEMENT=off, or \
-             management = \"off\"), or listen on a loopback address such as 127.0.0.1:{}",
-            origin("listen"),
-            settings.listen,
-            settings.listen.port(),
-        )));
-    }
+    access::check(settings, origin, problems);
     if settings.warm_instances > settings.max_instances {
         problems.push(Problem::Conflict(format!(
             "{}: {} instances kept ready for a model are more than the {} of all models together \

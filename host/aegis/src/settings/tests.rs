@@ -29,7 +29,10 @@ fn variables(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
         .collect()
 }
 
-fn resolve(flags: &[&str], environment: &[(&str, &str)]) -> Result<Resolved, SettingsError> {
+pub(super) fn resolve(
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Resolved, SettingsError> {
     args(flags).resolve(variables(environment))
 }
 

@@ -1,13 +1,10 @@
 //! The commands, as a person or a script uses them, against a running server.
 
-use std::{
-    io::Write as _,
-    process::{Command, Output, Stdio},
-};
+use std::process::Output;
 
 use serde_json::Value;
 
-use crate::harness::{BINARY, Package, Server, Start, root};
+use crate::harness::{Aegis, Package, Server, Start, complained, said};
 
 /// Runs a client command against this server.
 async fn aegis(server: &Server, words: &[&str]) -> Output {
@@ -19,43 +16,8 @@ async fn with_input(server: &Server, words: &[&str], input: &str) -> Output {
 }
 
 async fn run(server: &str, words: &[&str], input: &str) -> Output {
-    let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-    let (server, input) = (server.to_owned(), input.to_owned());
-    let running = move || {
-        let mut child = Command::new(BINARY)
-            .args(words)
-            .env("AEGIS_SERVER", server)
-            .current_dir(root())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // Who does not read its input may be gone by now.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        child.wait_with_output().unwrap()
-    };
-    tokio::task::spawn_blocking(running).await.unwrap()
-}
-
-/// What a command printed, which must have succeeded.
-#[track_caller]
-fn said(output: &Output) -> String {
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// What a command complained of, which must have failed.
-#[track_caller]
-fn complained(output: &Output) -> String {
-    let complaint = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{complaint}");
-    assert!(complaint.starts_with("aegis: "), "{complaint}");
-    complaint
+    let command = Aegis::new(words).variable("AEGIS_SERVER", server);
+    command.input(input).run().await
 }
 
 #[tokio::test]

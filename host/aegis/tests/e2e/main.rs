@@ -12,6 +12,8 @@
     reason = "tests fail by panicking"
 )]
 
+mod access;
+mod audit;
 mod backends;
 mod cli;
 mod drain;

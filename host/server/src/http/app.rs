@@ -20,6 +20,7 @@ use axum::{
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
+    access::Access,
     body,
     body_room::BodyRoom,
     error::ApiError,
@@ -35,6 +36,7 @@ pub(crate) struct App {
     pub(crate) models: Models,
     pub(crate) config: ServerConfig,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) access: Access,
     runtime: Runtime,
     backends: OnceCell<Vec<Backend>>,
     pub(crate) uploads: Arc<Semaphore>,
@@ -49,6 +51,7 @@ impl App {
         config: ServerConfig,
         telemetry: Arc<Telemetry>,
         runtime: Runtime,
+        access: Access,
     ) -> App {
         App {
             uploads: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
@@ -58,6 +61,7 @@ impl App {
             models,
             config,
             telemetry,
+            access,
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
         }
@@ -123,24 +127,21 @@ impl Drop for InFlight<'_> {
 }
 
 /// The statuses whose series exist at zero from the start, by route.
-const PREDICT_STATUSES: &[u16] = &[200, 400, 404, 413, 415, 422, 429, 500, 503, 504];
-const MANAGE_STATUSES: &[u16] = &[200, 400, 404, 422, 500];
+const PREDICT_STATUSES: &[u16] = &[200, 400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504];
+const MANAGE_STATUSES: &[u16] = &[200, 400, 401, 403, 404, 422, 500];
+
+/// Which groups of routes a listener has, beside those that say how the server is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Routes {
+    pub(crate) predictions: bool,
+    pub(crate) management: bool,
+}
 
 /// Binds the routes.
-pub(crate) fn router(app: &Arc<App>) -> Router {
+pub(crate) fn router(app: &Arc<App>, routes: Routes) -> Router {
     let plain = &[200];
     let health = &[200, 503];
     let mut router = Router::new()
-        .route(
-            "/predict",
-            post(route(
-                app,
-                "POST",
-                "/predict",
-                PREDICT_STATUSES,
-                predict::predict,
-            )),
-        )
         .route(
             "/health",
             get(route(app, "GET", "/health", health, health::health)),
@@ -157,7 +158,11 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             "/metrics",
             get(route(app, "GET", "/metrics", plain, health::metrics)),
         );
-    if app.config.management {
+    if routes.predictions {
+        let predict = route(app, "POST", "/predict", PREDICT_STATUSES, predict::predict);
+        router = router.route("/predict", post(predict));
+    }
+    if routes.management {
         router = management(app, router);
     }
     router

@@ -1,7 +1,9 @@
 //! `/v1/models…`: list, show, delete, and which version answers.
 //!
-//! Reached without credentials on loopback only. A browser reaches loopback too, on behalf
-//! of any page, so a request that names an `Origin` is refused: no page manages models.
+//! Reached without a token on loopback only. A browser reaches loopback too, on behalf of any
+//! page, so a request that names an `Origin` is refused: no page manages models. That holds
+//! with tokens too, though no page could guess one: nothing needs it otherwise, and a rule
+//! without exceptions cannot be got wrong.
 
 use std::sync::Arc;
 
@@ -17,11 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     app::App,
+    audit,
     body::{self, SharedBody},
     error::ApiError,
     upload,
 };
-use crate::models::ModelStatus;
+use crate::{access::Role, listener::Peer, models::ModelStatus};
 
 /// The largest JSON body of a management call.
 const MAX_BODY: usize = 64 << 10;
@@ -79,8 +82,23 @@ pub(crate) enum Action {
     Delete,
 }
 
+impl Action {
+    /// The word for it in the audit trail.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Action::List => "list",
+            Action::Show => "show",
+            Action::ShowVersion => "show_version",
+            Action::Upload => "upload",
+            Action::SetTraffic => "set_traffic",
+            Action::DeleteVersion => "delete_version",
+            Action::Delete => "delete_model",
+        }
+    }
+}
+
 /// The parameters of a management route's path; which are there, the route says.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Names {
     #[serde(default)]
     model: String,
@@ -88,20 +106,26 @@ struct Names {
     version: String,
 }
 
-/// One management call.
+/// One management call, written down when it ends.
 pub(crate) async fn manage(
     action: Action,
     app: Arc<App>,
     request: Request,
     id: Arc<str>,
 ) -> Result<Response, ApiError> {
+    let peer = request.extensions().get().copied();
+    let mut entry = audit::Entry::begin(action, peer.unwrap_or(Peer::UNKNOWN), &id);
     // Whatever is refused, and wherever: a client that is still sending must get to read why.
     let (parts, body) = request.into_parts();
     let body = SharedBody::new(body);
     let request = Request::from_parts(parts, Body::from_stream(body.clone()));
-    let answer = act(action, &app, request, &id).await;
-    if answer.is_err() {
-        body.drain().await;
+    let answer = act(action, &app, request, &id, &mut entry).await;
+    match &answer {
+        Ok(response) => entry.end(response.status(), "ok"),
+        Err(error) => {
+            entry.end(error.status, error.code);
+            body.drain().await;
+        }
     }
     answer
 }
@@ -111,7 +135,27 @@ async fn act(
     app: &App,
     mut request: Request,
     id: &Arc<str>,
+    entry: &mut audit::Entry,
 ) -> Result<Response, ApiError> {
+    let names = match action {
+        Action::List => Ok(Path(Names::default())),
+        _ => request.extract_parts::<Path<Names>>().await,
+    };
+    match &names {
+        Ok(Path(names)) => {
+            entry.model(&names.model);
+            entry.version(&names.version);
+        }
+        // Escapes that are no UTF-8: as they were sent.
+        Err(_) => entry.model(request.uri().path()),
+    }
+    match app.access.admit(Role::Manage, request.headers()) {
+        Ok(who) => entry.who = who,
+        Err(denied) => {
+            entry.who = denied.who;
+            return Err(denied.error);
+        }
+    }
     if let Some(origin) = request.headers().get(header::ORIGIN) {
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
@@ -122,24 +166,26 @@ async fn act(
     if action == Action::List {
         return list(app).await;
     }
-    let Path(names) = request
-        .extract_parts::<Path<Names>>()
-        .await
-        .map_err(|rejection| ApiError::bad_request("invalid_path", rejection.body_text()))?;
+    let Path(names) =
+        names.map_err(|rejection| ApiError::bad_request("invalid_path", rejection.body_text()))?;
     let model = name(&names.model)?;
     match action {
         Action::List => list(app).await,
         Action::Show => show(app, &model).await,
         Action::ShowVersion => show_version(app, &model, number(&names.version)?).await,
-        Action::Upload => upload::upload(app, model, request, id).await,
-        Action::SetTraffic => set_traffic(app, &model, request).await,
+        Action::Upload => upload::upload(app, model, request, id, entry).await,
+        Action::SetTraffic => set_traffic(app, &model, request, entry).await,
         Action::DeleteVersion => {
             let version = number(&names.version)?;
-            app.models.delete_version(&model, version, None).await?;
+            let who = entry.name();
+            app.models
+                .delete_version(&model, version, who.as_deref())
+                .await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         Action::Delete => {
-            app.models.delete_model(&model, None).await?;
+            let who = entry.name();
+            app.models.delete_model(&model, who.as_deref()).await?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
     }
@@ -181,7 +227,12 @@ async fn show_version(app: &App, name: &ModelName, version: Version) -> Result<R
     Ok(Json(shown_version(record)).into_response())
 }
 
-async fn set_traffic(app: &App, name: &ModelName, request: Request) -> Result<Response, ApiError> {
+async fn set_traffic(
+    app: &App,
+    name: &ModelName,
+    request: Request,
+    entry: &mut audit::Entry,
+) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let (bytes, _held) = body::read(
         &parts.headers,
@@ -199,7 +250,11 @@ async fn set_traffic(app: &App, name: &ModelName, request: Request) -> Result<Re
             format!("the body is not a traffic rule: {error}; wanted is {{\"stable\": N}}"),
         )
     })?;
-    app.models.promote(name, wish.stable, None).await?;
+    entry.version(wish.stable);
+    let who = entry.name();
+    app.models
+        .promote(name, wish.stable, who.as_deref())
+        .await?;
     show(app, name).await
 }
 

@@ -1,6 +1,8 @@
 //! The HTTP surface: one file a group of routes, and the app that joins them.
 
+mod access;
 mod app;
+mod audit;
 mod body;
 mod body_room;
 mod error;
@@ -9,6 +11,8 @@ mod instrument;
 mod manage;
 mod predict;
 mod request_id;
+mod seldom;
 mod upload;
 
-pub(crate) use app::{App, router};
+pub(crate) use access::{ANONYMOUS, Access};
+pub(crate) use app::{App, Routes, router};

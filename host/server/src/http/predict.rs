@@ -17,7 +17,7 @@ use axum::{
 };
 
 use super::{app::App, body, error::ApiError};
-use crate::{models::ModelsError, version::LoadedVersion};
+use crate::{access::Role, listener::Peer, models::ModelsError, version::LoadedVersion};
 
 const MODEL: HeaderName = HeaderName::from_static("aegis-model");
 const MODEL_VERSION: HeaderName = HeaderName::from_static("aegis-model-version");
@@ -30,6 +30,12 @@ pub(crate) async fn predict(
 ) -> Result<Response, ApiError> {
     let start = Instant::now();
     let (parts, body) = request.into_parts();
+    if let Err(denied) = app.access.admit(Role::Predict, &parts.headers) {
+        let peer = parts.extensions.get().copied().unwrap_or(Peer::UNKNOWN);
+        app.access.note_refused_prediction(&denied, peer, &id);
+        body::drain(body).await;
+        return Err(denied.error);
+    }
     let target = match Target::read(&parts.uri) {
         Ok(target) => target,
         Err(error) => {

@@ -13,7 +13,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{app::App, error::ApiError, manage::promote_flag};
+use super::{app::App, audit, error::ApiError, manage::promote_flag};
 
 #[derive(Serialize)]
 struct Uploaded {
@@ -53,6 +53,7 @@ pub(crate) async fn upload(
     name: ModelName,
     request: Request,
     id: &Arc<str>,
+    entry: &mut audit::Entry,
 ) -> Result<Response, ApiError> {
     let promote = promote_flag(request.uri())?;
     let permit = Arc::clone(&app.uploads).try_acquire_owned().map_err(|_| {
@@ -67,10 +68,10 @@ pub(crate) async fn upload(
     })?;
     let package = receive(app, name, request).await?;
     // From here on the caller may go away: a version is checked and stored to the end.
-    let models = app.models.clone();
+    let (models, who) = (app.models.clone(), entry.name());
     let published = tokio::spawn(async move {
         let _permit = permit;
-        models.publish(package, promote, None).await
+        models.publish(package, promote, who).await
     })
     .await
     .map_err(|error| {
@@ -87,6 +88,7 @@ pub(crate) async fn upload(
         StatusCode::OK
     };
     let record = &published.record;
+    entry.version(record.version);
     let location = format!("/v1/models/{}/versions/{}", record.name, record.version);
     let body = Uploaded {
         name: record.name.to_string(),

@@ -2,11 +2,13 @@
 //! metrics and log lines to look at.
 
 mod answer;
+mod command;
 mod lines;
 mod metrics;
 mod package;
 mod raw;
 mod server;
+mod tokens;
 
 use std::{
     path::PathBuf,
@@ -16,10 +18,12 @@ use std::{
 use serde_json::Value;
 
 pub(crate) use answer::Answer;
+pub(crate) use command::{Aegis, complained, said};
 pub(crate) use metrics::Metrics;
 pub(crate) use package::Package;
 pub(crate) use raw::Raw;
 pub(crate) use server::{BINARY, Server, Start, send};
+pub(crate) use tokens::Tokens;
 
 /// How long anything may take to come about, on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(60);
