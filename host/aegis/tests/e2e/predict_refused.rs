@@ -137,7 +137,7 @@ async fn a_body_that_breaks_off_or_dawdles_is_not_run() {
 async fn bodies_that_would_fill_the_memory_together_are_told_to_come_back() {
     let server = Start::new()
         .flag("--max-bodies-mib", "2")
-        .flag("--request-timeout-ms", "20000")
+        .flag("--request-timeout-ms", "120000")
         .examples()
         .ready()
         .await;
