@@ -185,6 +185,10 @@ async fn no_web_page_manages_models() {
         .header("origin", "https://example.com")
         .multipart(Package::guest("counter").form());
     send(request).await.refused(403, "cross_origin");
+    let rebound = server
+        .request(Method::GET, "/v1/models")
+        .header("host", "page.example:8000");
+    send(rebound).await.refused(403, "wrong_host");
     nothing_is_lost(&server).await;
 }
 

@@ -22,7 +22,7 @@ use super::{
     audit,
     body::{self, SharedBody},
     error::ApiError,
-    upload,
+    upload, web_page,
 };
 use crate::{access::Role, listener::Peer, models::ModelStatus};
 
@@ -156,13 +156,7 @@ async fn act(
             return Err(denied.error);
         }
     }
-    if let Some(origin) = request.headers().get(header::ORIGIN) {
-        return Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            "cross_origin",
-            format!("management is not for web pages; this request comes from one ({origin:?})"),
-        ));
-    }
+    web_page::refuse(&request, app.access.asks(Role::Manage))?;
     if action == Action::List {
         return list(app).await;
     }
