@@ -162,6 +162,7 @@ impl Bench {
             model: network.name.to_owned(),
             version: 1,
             graphs: BTreeMap::from([("digits".to_owned(), graph.clone())]),
+            graph_loader: None,
             config: BTreeMap::new(),
             limits: Limits {
                 timeout,

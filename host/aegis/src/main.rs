@@ -3,6 +3,8 @@
 mod client;
 mod commands;
 mod credential;
+#[cfg(test)]
+mod limits_page;
 mod settings;
 
 use std::{io::Write as _, process::ExitCode};

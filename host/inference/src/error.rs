@@ -29,6 +29,9 @@ pub enum ComputeError {
     /// The backend failed; its own words.
     #[error("{0}")]
     Backend(String),
+    /// The backend panicked during the run; the graph goes on with what the panic left whole.
+    #[error("{0}")]
+    Panicked(String),
     /// The graph was closed.
     #[error("the graph has been closed")]
     Closed,

@@ -456,7 +456,7 @@ async fn a_session_that_panics_is_replaced() {
             let error = graph.compute(value(PANIC), None).await.unwrap_err();
             assert_eq!(
                 error,
-                ComputeError::Backend("the backend panicked: told to".to_owned())
+                ComputeError::Panicked("the backend panicked: told to".to_owned())
             );
             // Whoever asks meanwhile waits for the new session.
             assert_eq!(number(graph.compute(value(round), None).await), round);
@@ -482,7 +482,10 @@ async fn a_graph_whose_last_session_cannot_be_replaced_says_so_to_everyone() {
     until("one waits", || graph.queue_depth() == 1).await;
     orders.refuse_new_sessions.store(true, Ordering::SeqCst);
     drop(gate);
-    assert!(matches!(busy.await.unwrap(), Err(ComputeError::Backend(_))));
+    assert!(matches!(
+        busy.await.unwrap(),
+        Err(ComputeError::Panicked(_))
+    ));
     let told = ComputeError::Backend(
         "the graph's last session panicked and could not be replaced: no more memory".to_owned(),
     );

@@ -325,7 +325,10 @@ fn manifests() -> impl Strategy<Value = toml::Table> {
         proptest::sample::select(vec!["onnx", "xml"]),
     );
     let graphs = proptest::collection::vec(graph, 0..4);
-    let limits = proptest::collection::vec(proptest::option::of(1i64..=64), Limits::TABLE.len());
+    let limits: Vec<_> = Limits::TABLE
+        .iter()
+        .map(|row| proptest::option::of(i64::from(row.min)..=i64::from(row.max)))
+        .collect();
     let config = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4);
     (
         "[a-z][a-z0-9-]{0,20}",

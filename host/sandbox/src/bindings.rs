@@ -6,8 +6,10 @@ wasmtime::component::bindgen!({
     path: "../../wit",
     world: "aegis:inference/full-handler",
     imports: {
-        // Native compute, the only import that waits: everything else answers at once.
+        // What is native waits: compute, and parsing a network from bytes where that is allowed.
+        // Everything else answers at once.
         "wasi:nn/inference@0.2.0-rc-2024-10-28.[method]graph-execution-context.compute": async | trappable,
+        "wasi:nn/graph@0.2.0-rc-2024-10-28.load": async | trappable,
         default: trappable,
     },
     exports: { default: async },

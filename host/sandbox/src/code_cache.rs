@@ -85,8 +85,22 @@ impl CodeCache {
         })
     }
 
-    /// The component of `id`, if its code is here and was made by this host.
+    /// The component of `id`, if its code is here, was made by this host and loads.
     pub(crate) fn load(&self, engine: &Engine, id: &CodeId) -> Option<(Component, PrepareReport)> {
+        self.open_entry(engine, id)?
+            .inspect_err(|error| {
+                let (file, _) = self.paths(id);
+                tracing::warn!(file = %file.display(), %error, "native code does not load; it is compiled again");
+            })
+            .ok()
+    }
+
+    /// As [`CodeCache::load`], with wasmtime's words where the code does not load.
+    pub(crate) fn open_entry(
+        &self,
+        engine: &Engine,
+        id: &CodeId,
+    ) -> Option<wasmtime::Result<(Component, PrepareReport)>> {
         let (code_path, entry_path) = self.paths(id);
         let entry: Entry = serde_json::from_slice(&fs::read(entry_path).ok()?).ok()?;
         let code = fs::read(&code_path).ok()?;
@@ -103,12 +117,8 @@ impl CodeCache {
             return None;
         }
         drop(code);
-        let component = deserialize(engine, &code_path)
-            .inspect_err(|error| {
-                tracing::warn!(file = %code_path.display(), %error, "native code does not load; it is compiled again");
-            })
-            .ok()?;
-        Some((component, serde_json::from_str(&entry.report).ok()?))
+        let report = serde_json::from_str(&entry.report).ok()?;
+        Some(deserialize(engine, &code_path).map(|component| (component, report)))
     }
 
     /// Keeps `code` under `id`. The entry is written last and by rename, so a crash leaves

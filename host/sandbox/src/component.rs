@@ -42,11 +42,18 @@ pub(crate) const PREDICT: &str = "aegis:inference/predict";
 pub(crate) const INFER: &str = "aegis:inference/infer";
 pub(crate) const LIFECYCLE: &str = "aegis:inference/lifecycle";
 
-/// A component's outside, by name.
+/// The size of a page of WebAssembly memory, as a power of two.
+const PAGE_LOG2: u32 = 16;
+
+/// A component's outside, by name, and what it begins with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outline {
     pub(crate) exports: Vec<String>,
     pub(crate) imports: Vec<String>,
+    /// What the largest memory of a core module begins with, in bytes.
+    pub(crate) initial_memory: u64,
+    /// What the largest table of a core module begins with, in elements.
+    pub(crate) initial_table: u64,
 }
 
 impl Outline {
@@ -69,6 +76,21 @@ impl Outline {
                 } if depth == 0 => return Err(PrepareError::CoreModule),
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::MemorySection(section) => {
+                    for memory in section {
+                        let memory = memory.map_err(invalid)?;
+                        let page =
+                            1_u64 << memory.page_size_log2.unwrap_or(PAGE_LOG2).min(PAGE_LOG2);
+                        let bytes = memory.initial.saturating_mul(page);
+                        outline.initial_memory = outline.initial_memory.max(bytes);
+                    }
+                }
+                Payload::TableSection(section) => {
+                    for table in section {
+                        let elements = table.map_err(invalid)?.ty.initial;
+                        outline.initial_table = outline.initial_table.max(elements);
+                    }
+                }
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
                         let import = import.map_err(invalid)?;
@@ -184,6 +206,16 @@ mod tests {
         ));
         let component = wat("(component (core module))");
         assert_eq!(Outline::read(&component).unwrap(), Outline::default());
+    }
+
+    #[test]
+    fn what_the_largest_memory_and_table_begin_with_is_read() {
+        let component = wat(r#"(component
+                (core module (memory 3) (table 7 funcref))
+                (component (core module (memory 5) (table 2 funcref))))"#);
+        let outline = Outline::read(&component).unwrap();
+        assert_eq!(outline.initial_memory, 5 << 16);
+        assert_eq!(outline.initial_table, 7);
     }
 
     #[test]

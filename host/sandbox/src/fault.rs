@@ -4,7 +4,17 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
+
+use crate::{
+    host::shorten,
+    refusals::{Limit, Refusals},
+};
+
+/// The longest message and backtrace that are kept, in bytes. The names in a backtrace are
+/// the component's own, of any length.
+const MAX_MESSAGE: usize = 2 << 10;
+const MAX_BACKTRACE: usize = 16 << 10;
 
 /// Why a handler gave no answer. None of these says anything about the host: the instance
 /// is gone and the next request gets another.
@@ -32,10 +42,12 @@ pub enum Fault {
         /// The time the call was given.
         limit: Duration,
     },
-    /// The response body was larger than the limit.
-    #[error("the handler's response of {bytes} bytes is over its limit of {limit_bytes}")]
+    /// The response was larger than the limit.
+    #[error("the handler's response has {bytes} bytes of {part}, over the limit of {limit_bytes}")]
     ResponseTooLarge {
-        /// The size of the response's body.
+        /// What of it: `body`, `headers`, `tensors`.
+        part: &'static str,
+        /// The size of that part.
         bytes: usize,
         /// The limit, in bytes.
         limit_bytes: usize,
@@ -113,6 +125,57 @@ pub(crate) struct DeadlinePassed;
 #[error("{0}")]
 pub(crate) struct Refused(pub(crate) String);
 
+/// How wasmtime words what it refuses a guest at the component's boundary, where its errors
+/// have no types of their own, and the limit that this is about.
+const BOUNDARY: [(&str, Option<Limit>); 6] = [
+    ("store handle limit exceeded", Some(Limit::Handles)),
+    (
+        "fuel allocated for hostcalls has been exhausted",
+        Some(Limit::CallBytes),
+    ),
+    // A handle that was given away, dropped, never there, or is another resource's by now.
+    ("unknown handle index", None),
+    ("used with the wrong type", None),
+    ("is not a resource", None),
+    ("is not an own resource", None),
+];
+
+/// Whether wasmtime refused the guest something at the boundary, and for which limit.
+fn refused_at_boundary(error: &wasmtime::Error) -> Option<Option<Limit>> {
+    if let Some(error) = error.downcast_ref::<ResourceTableError>() {
+        return Some(matches!(error, ResourceTableError::Full).then_some(Limit::Handles));
+    }
+    let words = error.root_cause().to_string();
+    BOUNDARY
+        .iter()
+        .find(|(known, _)| words.contains(known))
+        .map(|(_, limit)| *limit)
+}
+
+/// Counts the limit that ended a call with `error`, if wasmtime enforces it at the boundary.
+pub(crate) fn count_boundary(error: &wasmtime::Error, refusals: &mut Refusals) {
+    if let Some(Some(limit)) = refused_at_boundary(error) {
+        refusals.ended_by(limit);
+    }
+}
+
+impl Fault {
+    /// The limit that this fault is about, if it is about one.
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        match self {
+            Fault::Trap {
+                reason: TrapReason::StackOverflow,
+                ..
+            } => Some(Limit::Stack),
+            Fault::OutOfMemory { .. } => Some(Limit::Memory),
+            Fault::Timeout { .. } => Some(Limit::Timeout),
+            Fault::ResponseTooLarge { .. } => Some(Limit::ResponseBytes),
+            Fault::NoFreeInstance { .. } => Some(Limit::Instances),
+            Fault::Trap { .. } | Fault::NoSuchExport { .. } => None,
+        }
+    }
+}
+
 /// What a failed call was about. `denied` says that the guest was refused memory.
 pub(crate) fn classify(
     error: &wasmtime::Error,
@@ -130,7 +193,7 @@ pub(crate) fn classify(
             TrapReason::Exit,
             format!("called exit with status {}", exit.0),
         )
-    } else if error.is::<Refused>() || error.is::<wasmtime::component::ResourceTableError>() {
+    } else if error.is::<Refused>() || refused_at_boundary(error).is_some() {
         (TrapReason::HostRefused, error.root_cause().to_string())
     } else {
         (TrapReason::Other, error.root_cause().to_string())
@@ -148,8 +211,8 @@ pub(crate) fn classify(
         .unwrap_or_default();
     Fault::Trap {
         reason,
-        message,
-        backtrace,
+        message: shorten(message, MAX_MESSAGE),
+        backtrace: shorten(backtrace, MAX_BACKTRACE),
     }
 }
 

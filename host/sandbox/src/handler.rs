@@ -16,13 +16,16 @@ use wasmtime::component::InstancePre;
 use crate::{
     bindings::{
         InferenceRequest, InferenceResponse,
-        types::{Failure, Request, Response},
+        types::{Failure, Problem, Request, Response},
     },
     component::Exports,
     engine::Sandbox,
-    fault::{Fault, classify},
+    fault::{Fault, classify, count_boundary},
+    graph_loader::GraphLoader,
+    host::shorten,
     instance::{self, ExportIndices, GuestState, Ready, deadline_for},
     limits::Limits,
+    refusals::{Limit, Refusals},
     warm::WarmPool,
 };
 
@@ -35,6 +38,8 @@ pub struct HandlerSpec {
     pub version: u64,
     /// The graphs that the handler may open, by name.
     pub graphs: BTreeMap<String, Graph>,
+    /// What loads a network from the handler's own bytes; without it that is refused.
+    pub graph_loader: Option<Arc<dyn GraphLoader>>,
     /// What the handler reads through `wasi:config`.
     pub config: BTreeMap<String, String>,
     /// What an instance may use.
@@ -49,6 +54,7 @@ pub(crate) struct HandlerContext {
     pub(crate) model: String,
     pub(crate) version: u64,
     pub(crate) graphs: BTreeMap<String, Graph>,
+    pub(crate) graph_loader: Option<Arc<dyn GraphLoader>>,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: Limits,
 }
@@ -108,6 +114,8 @@ pub struct Outcome<T> {
     pub result: Result<Result<T, Failure>, Fault>,
     /// What was signalled before the end.
     pub signals: Signals,
+    /// Which limits refused it something, whether or not the guest went on.
+    pub refusals: Refusals,
     /// How long its instance took to make, ahead of the call or for it; nothing if the
     /// instance had served before, or there was none.
     pub instantiate: Option<Duration>,
@@ -183,10 +191,17 @@ impl Handler {
                     .map_err(CallError::Wasm)
             })
             .await;
-        if let Ok(Ok(response)) = &outcome.result
-            && response.body.len() > limit
-        {
-            outcome.result = Err(self.response_too_large(call, response.body.len()));
+        if let Ok(Ok(response)) = &outcome.result {
+            let head = response.content_type.len()
+                + (response.headers.iter())
+                    .map(|(name, value)| name.len() + value.len())
+                    .sum::<usize>();
+            let body = response.body.len();
+            if body > limit {
+                self.too_large(call, &mut outcome, "body", body, limit);
+            } else if head > MAX_RESPONSE_HEAD {
+                self.too_large(call, &mut outcome, "headers", head, MAX_RESPONSE_HEAD);
+            }
         }
         outcome
     }
@@ -216,20 +231,29 @@ impl Handler {
                 .map(|output| output.data.len())
                 .sum();
             if bytes > limit {
-                outcome.result = Err(self.response_too_large(call, bytes));
+                self.too_large(call, &mut outcome, "tensors", bytes, limit);
             }
         }
         outcome
     }
 
-    fn response_too_large(&self, call: &Call, bytes: usize) -> Fault {
-        let context = &self.inner.context;
+    /// Puts the fault of a response over its limit in the answer's place.
+    fn too_large<T>(
+        &self,
+        call: &Call,
+        outcome: &mut Outcome<T>,
+        part: &'static str,
+        bytes: usize,
+        limit_bytes: usize,
+    ) {
         let fault = Fault::ResponseTooLarge {
+            part,
             bytes,
-            limit_bytes: context.limits.response_bytes,
+            limit_bytes,
         };
-        log_fault(context, &call.request_id, &fault);
-        fault
+        log_fault(&self.inner.context, &call.request_id, &fault);
+        outcome.refusals.ended_by(Limit::ResponseBytes);
+        outcome.result = Err(fault);
     }
 
     async fn call<T>(
@@ -242,9 +266,14 @@ impl Handler {
         let mut ready = match inner.instance(deadline, time).await {
             Ok(ready) => ready,
             Err(fault) => {
+                let mut refusals = Refusals::default();
+                if let Some(limit) = fault.limit() {
+                    refusals.ended_by(limit);
+                }
                 return Outcome {
                     result: Err(fault),
                     signals: Signals::default(),
+                    refusals,
                     instantiate: None,
                 };
             }
@@ -254,15 +283,16 @@ impl Handler {
         // Compute keeps to the deadline and so does running wasm; the timer is for what
         // else a guest can wait for (clocks). It is only set when the call really waits.
         let ended = tokio::time::timeout_at(deadline.into(), run(&mut ready)).await;
+        let denied = ready.memory_denied();
+        let mut refusals = ready.take_refusals();
         let result = match ended {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => Ok(answer.map_err(bounded)),
             Ok(Err(CallError::NoExport(export))) => Err(Fault::NoSuchExport { export }),
-            Ok(Err(CallError::Wasm(error))) => Err(classify(
-                &error,
-                ready.memory_denied(),
-                inner.context.limits.memory_bytes,
-                time,
-            )),
+            Ok(Err(CallError::Wasm(error))) => {
+                count_boundary(&error, &mut refusals);
+                let memory = inner.context.limits.memory_bytes;
+                Err(classify(&error, denied, memory, time))
+            }
             Err(_) => Err(Fault::Timeout { limit: time }),
         };
         let signals = std::mem::take(&mut ready.store.data_mut().signals);
@@ -271,14 +301,46 @@ impl Handler {
         } else {
             inner.warm.retire(ready);
         }
+        if !refusals.is_empty() {
+            log_refusals(&inner.context, &call.request_id, &refusals);
+        }
         if let Err(fault) = &result {
             log_fault(&inner.context, &call.request_id, fault);
+            if let Some(limit) = fault.limit() {
+                refusals.ended_by(limit);
+            }
         }
         Outcome {
             result,
             signals,
+            refusals,
             instantiate,
         }
+    }
+}
+
+/// The longest message of a failure that is kept, in bytes: it goes into the answer, or the
+/// log.
+const MAX_FAILURE: usize = 8 << 10;
+
+/// What a response may have of headers, in bytes, its content type included: as much as
+/// usual clients and proxies read.
+const MAX_RESPONSE_HEAD: usize = 32 << 10;
+
+/// A handler's failure with its texts cut to size.
+fn bounded(failure: Failure) -> Failure {
+    let cut = |text| shorten(text, MAX_FAILURE);
+    match failure {
+        Failure::InvalidInput(problem) => Failure::InvalidInput(Problem {
+            message: cut(problem.message),
+            field: problem.field.map(cut),
+        }),
+        Failure::UnsupportedMediaType(text) => Failure::UnsupportedMediaType(cut(text)),
+        Failure::TooLarge(text) => Failure::TooLarge(cut(text)),
+        Failure::Overloaded(text) => Failure::Overloaded(cut(text)),
+        Failure::NotReady(text) => Failure::NotReady(cut(text)),
+        Failure::Timeout(text) => Failure::Timeout(cut(text)),
+        Failure::Internal(text) => Failure::Internal(cut(text)),
     }
 }
 
@@ -293,6 +355,7 @@ impl HandlerContext {
             model: spec.model,
             version: spec.version,
             graphs: spec.graphs,
+            graph_loader: spec.graph_loader,
             config: spec.config,
             limits: spec.limits,
         }
@@ -353,6 +416,20 @@ impl HandlerInner {
         self.make_nanos.fetch_add(nanos, Ordering::Relaxed);
         Ok(ready)
     }
+}
+
+/// One line for all that a request was refused. Output that was dropped has a line of its own.
+fn log_refusals(context: &HandlerContext, request_id: &str, refusals: &Refusals) {
+    if refusals.iter().all(|(limit, _)| limit == Limit::LogBytes) {
+        return;
+    }
+    tracing::warn!(
+        model = %context.model,
+        version = context.version,
+        request_id,
+        limits = %refusals.words(),
+        "the handler was refused what is over its limits"
+    );
 }
 
 fn log_fault(context: &HandlerContext, request_id: &str, fault: &Fault) {

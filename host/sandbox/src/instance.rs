@@ -17,8 +17,9 @@ use crate::{
     bindings::exports::aegis::inference::{infer, predict},
     fault::DeadlinePassed,
     handler::{HandlerContext, Signals},
-    host::log::GuestLog,
+    host::{log::GuestLog, nn::Usage},
     limits::MemoryLimiter,
+    refusals::{Limit, Refusals},
 };
 
 /// What host functions see of the instance that calls them.
@@ -27,7 +28,9 @@ pub(crate) struct GuestState {
     pub(crate) table: ResourceTable,
     pub(crate) memory: MemoryLimiter,
     pub(crate) deadline: Instant,
-    pub(crate) tensor_bytes: usize,
+    /// What the instance holds of `wasi:nn`.
+    pub(crate) nn: Usage,
+    pub(crate) refusals: Refusals,
     pub(crate) signals: Signals,
     pub(crate) log: Arc<GuestLog>,
     /// Made when a guest first touches WASI: most handlers never do, and the random
@@ -47,7 +50,8 @@ impl GuestState {
             table,
             // Far enough for instantiation; a call sets its own.
             deadline: Instant::now() + limits.init_timeout,
-            tensor_bytes: 0,
+            nn: Usage::default(),
+            refusals: Refusals::default(),
             signals: Signals::default(),
             wasi: None,
             fixed_seed: None,
@@ -67,13 +71,17 @@ impl GuestState {
             .stderr(self.log.stream(Arc::clone(&self.handler), "stderr"))
             .allow_tcp(false)
             .allow_udp(false)
-            .allow_ip_name_lookup(false);
+            .allow_ip_name_lookup(false)
+            .max_random_size(MAX_RANDOM);
         if let Some(seed) = self.fixed_seed {
             builder.insecure_random_seed(seed);
         }
         builder.build()
     }
 }
+
+/// Random bytes of one call, at most: they are made on the executor's thread, some 5 ns each.
+const MAX_RANDOM: u64 = 128 << 10;
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
@@ -159,7 +167,15 @@ pub(crate) async fn make(
 
 /// A store that holds its guest to its memory and its deadline.
 pub(crate) fn new_store(engine: &wasmtime::Engine, state: GuestState) -> Store<GuestState> {
+    let limits = &state.handler.limits;
+    let (call_bytes, handles) = (limits.call_bytes(), limits.handles);
     let mut store = Store::new(engine, state);
+    // What strings and lists of one call may take in the host; more is a trap.
+    store.set_hostcall_fuel(call_bytes);
+    // Handles are in two tables: the host's, whose limit is met first as it is asked first,
+    // and wasmtime's, where those are as well that a guest makes of its own resources.
+    // A handle lent for the time of a call counts there once more.
+    store.set_max_component_handles(handles.saturating_mul(2));
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|context| {
@@ -181,6 +197,17 @@ impl Ready {
         let state = self.store.data_mut();
         state.deadline = deadline;
         state.log.begin(request_id);
+    }
+
+    /// What the guest was refused since it was last asked.
+    pub(crate) fn take_refusals(&mut self) -> Refusals {
+        let state = self.store.data_mut();
+        let mut refusals = std::mem::take(&mut state.refusals);
+        state.memory.report(&mut refusals);
+        if state.log.was_cut() {
+            refusals.add(Limit::LogBytes, 1);
+        }
+        refusals
     }
 
     /// Whether the guest was refused memory.

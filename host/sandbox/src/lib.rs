@@ -15,11 +15,14 @@ mod code_cache;
 mod component;
 mod engine;
 mod fault;
+mod graph_loader;
 mod handler;
 mod host;
 mod instance;
 mod limits;
+mod parts;
 mod prepare;
+mod refusals;
 mod snapshot;
 mod warm;
 
@@ -28,6 +31,8 @@ pub use bindings::{Datatype, InferenceRequest, InferenceResponse, Parameter, Typ
 pub use component::{Exports, GRANTED};
 pub use engine::{Sandbox, SandboxConfig, SandboxError};
 pub use fault::{Fault, TrapReason};
+pub use graph_loader::{GraphBytes, GraphContent, GraphLoadFailure, GraphLoader};
 pub use handler::{Call, Handler, HandlerSpec, HandlerStats, Outcome, Signals};
 pub use limits::Limits;
 pub use prepare::{InitGrant, PrepareError, PrepareReport, PrepareSpec, SnapshotReport};
+pub use refusals::{Limit, Refusals};

@@ -1,12 +1,14 @@
 //! The one home of every limit that a handler runs under.
 //!
 //! The registry parses what a manifest asks for and the server applies the operator's
-//! ceilings; what arrives here holds. The memory limiter is here too, as it is the only
-//! limit that wasmtime asks about while a guest runs.
+//! ceilings; what arrives here holds. The limiter that wasmtime asks while it instantiates
+//! and while a guest runs is here too.
 
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
+
+use crate::refusals::{Limit, Refusals};
 
 /// What one instance of a handler may use, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +41,24 @@ pub struct Limits {
     pub memories: usize,
     /// Core instances that one instance is made of.
     pub core_instances: usize,
+    /// Graphs that one instance may load from its own bytes, where that is allowed.
+    pub graphs: usize,
     /// Bytes of one graph that a handler loads from its own bytes, where that is allowed.
     pub graph_bytes: usize,
     /// Wall time to compile the component.
     pub compile_time: Duration,
     /// Memory of the process that compiles the component, in bytes.
     pub compile_bytes: u64,
+}
+
+impl Limits {
+    /// What a guest may hand to the host in one call, in bytes: the largest thing that it may
+    /// give, and 1 MiB for what stands beside it. Strings and lists may lie over one another
+    /// in a guest's memory, so its memory's size bounds no call.
+    pub(crate) fn call_bytes(&self) -> usize {
+        let largest = self.tensor_bytes.max(self.response_bytes);
+        largest.saturating_add(1 << 20)
+    }
 }
 
 impl Default for Limits {
@@ -64,6 +78,7 @@ impl Default for Limits {
             tables: 12,
             memories: 4,
             core_instances: 24,
+            graphs: 16,
             graph_bytes: 2 << 30,
             compile_time: Duration::from_secs(60),
             compile_bytes: 2 << 30,
@@ -71,14 +86,18 @@ impl Default for Limits {
     }
 }
 
-/// Holds an instance to its memory and remembers that it asked for more: a guest whose
-/// allocation is refused nearly always traps next, and the caller of that trap should be
-/// told about the memory.
+/// Holds an instance to its memories, tables and core instances, and remembers that it asked
+/// for more memory: a guest whose allocation is refused nearly always traps next, and the
+/// caller of that trap should be told about the memory.
 pub(crate) struct MemoryLimiter {
     max_bytes: usize,
     max_table_elements: usize,
+    max_memories: usize,
+    max_tables: usize,
+    max_core_instances: usize,
     used: usize,
-    denied: bool,
+    denied: u32,
+    denied_table: u32,
 }
 
 impl MemoryLimiter {
@@ -86,14 +105,24 @@ impl MemoryLimiter {
         MemoryLimiter {
             max_bytes: limits.memory_bytes,
             max_table_elements: limits.table_elements,
+            max_memories: limits.memories,
+            max_tables: limits.tables,
+            max_core_instances: limits.core_instances,
             used: 0,
-            denied: false,
+            denied: 0,
+            denied_table: 0,
         }
     }
 
-    /// Whether the guest has asked for more than it may have.
+    /// Whether the guest has asked for more memory than it may have.
     pub(crate) fn denied(&self) -> bool {
-        self.denied
+        self.denied > 0
+    }
+
+    /// Moves what was refused to `refusals`.
+    pub(crate) fn report(&mut self, refusals: &mut Refusals) {
+        refusals.add(Limit::Memory, std::mem::take(&mut self.denied));
+        refusals.add(Limit::TableElements, std::mem::take(&mut self.denied_table));
     }
 }
 
@@ -107,7 +136,7 @@ impl ResourceLimiter for MemoryLimiter {
         // A component may have several memories: the limit is on their sum.
         let total = self.used.saturating_sub(current).saturating_add(desired);
         if total > self.max_bytes {
-            self.denied = true;
+            self.denied = self.denied.saturating_add(1);
             return Ok(false);
         }
         self.used = total;
@@ -121,10 +150,22 @@ impl ResourceLimiter for MemoryLimiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > self.max_table_elements {
-            self.denied = true;
+            self.denied_table = self.denied_table.saturating_add(1);
             return Ok(false);
         }
         Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        self.max_core_instances
+    }
+
+    fn tables(&self) -> usize {
+        self.max_tables
+    }
+
+    fn memories(&self) -> usize {
+        self.max_memories
     }
 }
 
@@ -144,5 +185,21 @@ mod tests {
         assert!(!limiter.denied());
         assert!(!limiter.memory_growing(40, 41, None).unwrap());
         assert!(limiter.denied());
+
+        let mut refusals = Refusals::default();
+        limiter.report(&mut refusals);
+        assert_eq!(refusals.iter().collect::<Vec<_>>(), [(Limit::Memory, 1)]);
+        assert!(!limiter.denied());
+    }
+
+    #[test]
+    fn a_table_has_its_own_limit() {
+        let mut limiter = MemoryLimiter::new(&Limits {
+            table_elements: 10,
+            ..Limits::default()
+        });
+        assert!(limiter.table_growing(0, 10, None).unwrap());
+        assert!(!limiter.table_growing(10, 11, None).unwrap());
+        assert!(!limiter.denied(), "that was no memory");
     }
 }

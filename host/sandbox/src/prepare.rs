@@ -11,9 +11,13 @@ use crate::{
     code_cache::CodeId,
     component::{Exports, Outline},
     engine::Sandbox,
+    fault::classify,
     handler::{Handler, HandlerContext, HandlerSpec},
+    host::shorten,
     instance::{self, ExportIndices, GuestState},
     limits::Limits,
+    parts,
+    refusals::Limit,
     snapshot,
 };
 
@@ -89,14 +93,14 @@ pub enum PrepareError {
     /// A component for something else.
     #[error(
         "the handler exports neither aegis:inference/predict@0.1.0 nor aegis:inference/infer@0.1.0; it exports {}",
-        if found.is_empty() { "nothing".to_owned() } else { found.join(", ") }
+        if found.is_empty() { "nothing".to_owned() } else { list(found) }
     )]
     MissingExport {
         /// What it does export.
         found: Vec<String>,
     },
     /// Imports that no handler is granted.
-    #[error("the handler imports what is not granted here: {}", names.join(", "))]
+    #[error("the handler imports what is not granted here: {}", list(names))]
     DeniedImports {
         /// The imports, sorted.
         names: Vec<String>,
@@ -105,6 +109,33 @@ pub enum PrepareError {
     #[error("the handler does not fit this host's interfaces: {message}")]
     Incompatible {
         /// The linker's words.
+        message: String,
+    },
+    /// A memory that begins over the limit.
+    #[error(
+        "the handler begins with {} MiB of memory, over its limit of {} MiB (limits.memory_mib)",
+        bytes.div_ceil(1 << 20), limit_bytes >> 20
+    )]
+    InitialMemory {
+        /// What its largest memory begins with.
+        bytes: u64,
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// A table that begins over the limit.
+    #[error(
+        "the handler begins with a table of {elements} elements, over its limit of {limit} (limits.table_elements)"
+    )]
+    InitialTable {
+        /// What its largest table begins with.
+        elements: u64,
+        /// The limit.
+        limit: usize,
+    },
+    /// More memories, tables or core instances than it may have.
+    #[error("the handler is made of too many parts: {message}")]
+    TooManyParts {
+        /// Of which, and how many it may have.
         message: String,
     },
     /// Compilation failed.
@@ -120,6 +151,8 @@ pub enum PrepareError {
         message: String,
         /// What the guest wrote, most of the time its panic message.
         stderr: String,
+        /// The limit that it went over, if that is why.
+        limit: Option<Limit>,
     },
     /// No instance of it can be made.
     #[error("the handler cannot be started: {message}{}", quoted(stderr))]
@@ -128,6 +161,8 @@ pub enum PrepareError {
         message: String,
         /// What the guest wrote.
         stderr: String,
+        /// The limit that it went over, if that is why.
+        limit: Option<Limit>,
     },
     /// The host's own trouble: the disk, the system.
     #[error("the handler could not be prepared: {message}")]
@@ -147,12 +182,43 @@ impl PrepareError {
             PrepareError::MissingExport { .. } => "missing_export",
             PrepareError::DeniedImports { .. } => "denied_imports",
             PrepareError::Incompatible { .. } => "incompatible_interface",
+            PrepareError::InitialMemory { .. } => "initial_memory_too_large",
+            PrepareError::InitialTable { .. } => "initial_table_too_large",
+            PrepareError::TooManyParts { .. } => "too_many_parts",
             PrepareError::Compile { .. } => "compile_failed",
             PrepareError::InitFailed { .. } => "init_failed",
             PrepareError::StartFailed { .. } => "start_failed",
             PrepareError::Host { .. } => "host_error",
         }
     }
+
+    /// The limit that the component went over, if that is why it is refused.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            PrepareError::InitialMemory { .. } => Some(Limit::Memory),
+            PrepareError::InitialTable { .. } => Some(Limit::TableElements),
+            PrepareError::TooManyParts { .. } => Some(Limit::Parts),
+            PrepareError::InitFailed { limit, .. } | PrepareError::StartFailed { limit, .. } => {
+                *limit
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Names for a message: as many as one reads, and no longer than one reads. A component may
+/// have a million, of any length.
+fn list(names: &[String]) -> String {
+    const MOST: usize = 20;
+    let mut words: Vec<_> = names
+        .iter()
+        .take(MOST)
+        .map(|name| shorten(name.clone(), 200))
+        .collect();
+    if names.len() > MOST {
+        words.push(format!("and {} more", names.len() - MOST));
+    }
+    words.join(", ")
 }
 
 fn quoted(stderr: &str) -> String {
@@ -180,7 +246,7 @@ impl Sandbox {
         spec: PrepareSpec,
     ) -> Result<PrepareReport, PrepareError> {
         let prepared = self.prepared(bytes, &spec).await?;
-        let pre = self.link(&prepared.component)?;
+        let pre = self.link(&prepared.component, &spec.limits)?;
         self.try_start(&pre, spec).await?;
         Ok(prepared.report)
     }
@@ -200,7 +266,7 @@ impl Sandbox {
             init_grants,
         };
         let prepared = self.prepared(bytes, &prepare).await?;
-        let pre = self.link(&prepared.component)?;
+        let pre = self.link(&prepared.component, &spec.limits)?;
         Ok((
             Handler::new(self.clone(), pre, prepared.exports, spec),
             prepared.report,
@@ -216,7 +282,7 @@ impl Sandbox {
             Ok((bytes, id, outline, cached))
         })
         .await?;
-        let exports = check(&outline)?;
+        let exports = check(&outline, &spec.limits)?;
         if let Some((component, report)) = cached {
             let report = PrepareReport {
                 cached: true,
@@ -235,7 +301,9 @@ impl Sandbox {
             (bytes, None)
         };
         let sandbox = self.clone();
-        let (component, report) = blocking(move || sandbox.compile(&bytes, &id, snapshot)).await?;
+        let limits = spec.limits.clone();
+        let (component, report) =
+            blocking(move || sandbox.compile(&bytes, &id, snapshot, &limits)).await?;
         Ok(Prepared {
             component,
             exports,
@@ -248,6 +316,7 @@ impl Sandbox {
         bytes: &[u8],
         id: &CodeId,
         snapshot: Option<SnapshotReport>,
+        limits: &Limits,
     ) -> Result<(Component, PrepareReport), PrepareError> {
         let start = Instant::now();
         let code = self
@@ -271,19 +340,29 @@ impl Sandbox {
         let (component, _) = self
             .inner
             .cache
-            .load(&self.inner.serving, id)
-            .ok_or_else(|| host("compiled code cannot be read back".to_owned()))?;
+            .open_entry(&self.inner.serving, id)
+            .ok_or_else(|| host("compiled code cannot be read back".to_owned()))?
+            // The pool's own bounds are looked at here.
+            .map_err(|error| {
+                parts::too_many(&error, limits).unwrap_or_else(|| host(format!("{error:#}")))
+            })?;
         Ok((component, report))
     }
 
     /// Resolves the imports; here an interface with the right name and the wrong types is
     /// found out, and a component that is made of too many parts.
-    fn link(&self, component: &Component) -> Result<InstancePre<GuestState>, PrepareError> {
+    fn link(
+        &self,
+        component: &Component,
+        limits: &Limits,
+    ) -> Result<InstancePre<GuestState>, PrepareError> {
         self.inner
             .linker
             .instantiate_pre(component)
-            .map_err(|error| PrepareError::Incompatible {
-                message: format!("{error:#}"),
+            .map_err(|error| {
+                parts::too_many(&error, limits).unwrap_or_else(|| PrepareError::Incompatible {
+                    message: format!("{error:#}"),
+                })
             })
     }
 
@@ -293,11 +372,13 @@ impl Sandbox {
         pre: &InstancePre<GuestState>,
         spec: PrepareSpec,
     ) -> Result<(), PrepareError> {
-        let init_timeout = spec.limits.init_timeout;
+        let limits = spec.limits.clone();
+        let init_timeout = limits.init_timeout;
         let context = std::sync::Arc::new(HandlerContext::new(HandlerSpec {
             model: spec.model,
             version: 0,
             graphs: BTreeMap::new(),
+            graph_loader: None,
             config: spec.config,
             limits: spec.limits,
             reuse: false,
@@ -311,25 +392,43 @@ impl Sandbox {
         let indices = ExportIndices::find(pre);
         let made =
             tokio::time::timeout(init_timeout, instance::make(pre, &indices, &context, slot)).await;
-        let message = match made {
+        let (message, limit) = match made {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err((error, _))) if error.is::<instance::WrongTypes>() => {
                 return Err(PrepareError::Incompatible {
                     message: format!("{error:#}"),
                 });
             }
-            Ok(Err((error, _))) => format!("{:#}", error),
-            Err(_) => format!("no end within {} ms", init_timeout.as_millis()),
+            Ok(Err((error, denied))) => {
+                if let Some(refused) = parts::too_many(&error, &limits) {
+                    return Err(refused);
+                }
+                let fault = classify(&error, denied, limits.memory_bytes, init_timeout);
+                (fault.to_string(), fault.limit().map(in_init))
+            }
+            Err(_) => (
+                format!("no end within {} ms", init_timeout.as_millis()),
+                Some(Limit::InitTimeout),
+            ),
         };
         Err(PrepareError::StartFailed {
             message,
             stderr: String::new(),
+            limit,
         })
     }
 }
 
+/// Time at upload is another limit than a request's.
+pub(crate) fn in_init(limit: Limit) -> Limit {
+    match limit {
+        Limit::Timeout => Limit::InitTimeout,
+        other => other,
+    }
+}
+
 /// What a component must and must not have, before anything of it is compiled or run.
-fn check(outline: &Outline) -> Result<Exports, PrepareError> {
+fn check(outline: &Outline, limits: &Limits) -> Result<Exports, PrepareError> {
     let denied = outline.denied_imports();
     if !denied.is_empty() {
         return Err(PrepareError::DeniedImports { names: denied });
@@ -340,6 +439,7 @@ fn check(outline: &Outline) -> Result<Exports, PrepareError> {
             found: outline.exports.clone(),
         });
     }
+    parts::check_sizes(outline, limits)?;
     Ok(exports)
 }
 

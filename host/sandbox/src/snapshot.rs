@@ -22,7 +22,9 @@ use crate::{
     host::{self, deny::Denied, log::GuestLog},
     instance::{self, GuestState},
     limits::Limits,
-    prepare::{PrepareError, PrepareSpec, SnapshotReport},
+    parts,
+    prepare::{PrepareError, PrepareSpec, SnapshotReport, in_init},
+    refusals::Limit,
 };
 
 /// As wizer wants it: the version comes last.
@@ -51,6 +53,7 @@ async fn run(
         model: spec.model.clone(),
         version: 0,
         graphs: Default::default(),
+        graph_loader: None,
         config: spec.config.clone(),
         limits: spec.limits.clone(),
         reuse: false,
@@ -84,6 +87,7 @@ async fn run(
             return Err(PrepareError::InitFailed {
                 message: format!("no end within {} ms", limit.as_millis()),
                 stderr: log.tail(),
+                limit: Some(Limit::InitTimeout),
             });
         }
     };
@@ -93,6 +97,7 @@ async fn run(
                       init opens standard output: return an error instead, or log in predict)"
                 .to_owned(),
             stderr: log.tail(),
+            limit: None,
         });
     }
     let report = SnapshotReport {
@@ -120,7 +125,11 @@ fn failed(
     log: &GuestLog,
     limits: &Limits,
 ) -> PrepareError {
+    if let Some(refused) = parts::too_many(error, limits) {
+        return refused;
+    }
     let no_memory = store.data().memory.denied();
+    let mut limit = None;
     let message = if let Some(Denied(import)) = error.downcast_ref() {
         format!(
             "it uses {import}, which is not granted during init since what it gives would be \
@@ -128,7 +137,9 @@ fn failed(
              ([sandbox] init_grants)"
         )
     } else {
-        match classify(error, no_memory, limits.memory_bytes, limits.init_timeout) {
+        let fault = classify(error, no_memory, limits.memory_bytes, limits.init_timeout);
+        limit = fault.limit().map(in_init);
+        match fault {
             Fault::Trap { message, .. } => format!("it trapped: {message}"),
             Fault::Timeout { limit } => format!("no end within {} ms", limit.as_millis()),
             fault => fault.to_string(),
@@ -137,6 +148,7 @@ fn failed(
     PrepareError::InitFailed {
         message,
         stderr: log.tail(),
+        limit,
     }
 }
 

@@ -5,10 +5,11 @@
 //! flat or nested, row-major. FP16 and BF16 have no JSON form in the protocol; they, raw
 //! tensors and the rest of `/v2` need a handler for now.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aegis_inference::{ComputeError, Graph, NamedTensor, Shape, Tensor, TensorType};
-use aegis_sandbox::{Call, Failure, Problem, Request, Response};
+use aegis_registry::manifest::EffectiveLimits;
+use aegis_sandbox::{Call, Failure, Fault, Limit, Outcome, Problem, Refusals, Request, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,7 +17,9 @@ use serde_json::Value;
 #[derive(Clone)]
 pub struct DirectGraph {
     graph: Graph,
-    timeout: std::time::Duration,
+    timeout: Duration,
+    tensor_bytes: usize,
+    response_bytes: usize,
 }
 
 #[derive(Deserialize)]
@@ -46,41 +49,96 @@ struct Output {
 }
 
 impl DirectGraph {
-    pub(crate) fn new(graph: Graph, timeout: std::time::Duration) -> DirectGraph {
-        DirectGraph { graph, timeout }
+    pub(crate) fn new(graph: Graph, limits: &EffectiveLimits) -> DirectGraph {
+        DirectGraph {
+            graph,
+            timeout: Duration::from_millis(limits.timeout_ms.into()),
+            tensor_bytes: (limits.tensor_mib as usize) << 20,
+            response_bytes: (limits.response_mib as usize) << 20,
+        }
     }
 
-    pub(crate) async fn predict(
+    pub(crate) async fn predict(&self, call: &Call, request: &Request) -> Outcome<Response> {
+        let mut refusals = Refusals::default();
+        let result = match self.answer(call, request, &mut refusals).await {
+            Ok(response) => Ok(Ok(response)),
+            Err(Ended::Failure(failure)) => Ok(Err(failure)),
+            Err(Ended::Fault(fault)) => {
+                tracing::error!(request_id = %call.request_id, graph = self.graph.name(), "{fault}");
+                refusals.ended_by(Limit::ResponseBytes);
+                Err(fault)
+            }
+        };
+        Outcome {
+            result,
+            signals: Default::default(),
+            refusals,
+            instantiate: None,
+        }
+    }
+
+    async fn answer(
         &self,
         call: &Call,
         request: &Request,
-    ) -> Result<Response, Failure> {
+        refusals: &mut Refusals,
+    ) -> Result<Response, Ended> {
         let media_type = request
             .content_type
             .as_deref()
             .unwrap_or("application/json");
         if !media_type.trim_start().starts_with("application/json") {
-            return Err(Failure::UnsupportedMediaType(format!(
-                "this model takes application/json, not {media_type}"
-            )));
+            let message = format!("this model takes application/json, not {media_type}");
+            return Err(Failure::UnsupportedMediaType(message).into());
         }
         let inputs = parse(&request.body)?;
         let own = Instant::now() + self.timeout;
         let deadline = call.deadline.map_or(own, |callers| callers.min(own));
-        let outputs = self
-            .graph
-            .compute(inputs, Some(deadline))
-            .await
-            .map_err(failure)?;
+        let outputs = self.graph.compute(inputs, Some(deadline)).await;
+        let outputs = outputs.map_err(|error| {
+            match error {
+                ComputeError::QueueFull { .. } => refusals.add(Limit::Queue, 1),
+                ComputeError::DeadlineExceeded => refusals.add(Limit::Timeout, 1),
+                _ => {}
+            }
+            failure(error)
+        })?;
+        let bytes = outputs.iter().map(|output| output.tensor.byte_len()).sum();
+        within("tensors", bytes, self.tensor_bytes)?;
         let outputs = outputs.iter().map(output).collect::<Result<_, _>>()?;
         let body = serde_json::to_vec(&Answer { outputs })
             .map_err(|error| Failure::Internal(error.to_string()))?;
+        within("body", body.len(), self.response_bytes)?;
         Ok(Response {
             content_type: "application/json".to_owned(),
             headers: Vec::new(),
             body,
         })
     }
+}
+
+/// How a prediction ends without an answer.
+enum Ended {
+    Failure(Failure),
+    Fault(Fault),
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Ended::Failure(failure)
+    }
+}
+
+/// Holds a part of the response to its limit.
+fn within(part: &'static str, bytes: usize, limit_bytes: usize) -> Result<(), Ended> {
+    if bytes <= limit_bytes {
+        return Ok(());
+    }
+    Err(Ended::Fault(Fault::ResponseTooLarge {
+        part,
+        bytes,
+        limit_bytes,
+    }))
 }
 
 fn invalid(message: impl Into<String>, field: Option<String>) -> Failure {

@@ -1,7 +1,7 @@
 //! From a package on disk to a version that can take requests: graphs into backends, the
 //! handler into the sandbox. Used at upload to see that a package works, and at load.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, iter, path::PathBuf, sync::Arc, time::Duration};
 
 use aegis_inference::{
     BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec, LoadError, Observer, Precision,
@@ -15,10 +15,10 @@ use aegis_registry::{
     },
 };
 use aegis_sandbox::{
-    HandlerSpec, InitGrant, Limits as SandboxLimits, PrepareError, PrepareReport, PrepareSpec,
-    Sandbox,
+    GraphLoader, HandlerSpec, InitGrant, Limits as SandboxLimits, PrepareError, PrepareReport,
+    PrepareSpec, Sandbox,
 };
-use aegis_telemetry::{GraphMetrics, Telemetry};
+use aegis_telemetry::{GraphMetrics, Limit, Telemetry};
 use thiserror::Error;
 
 use crate::{
@@ -32,6 +32,8 @@ pub(crate) struct Loader {
     pub(crate) runtime: Runtime,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) ceilings: Limits,
+    /// What loads networks from handlers' own bytes, where that is allowed.
+    pub(crate) graph_loader: Option<Arc<dyn GraphLoader>>,
 }
 
 /// Why a package cannot serve.
@@ -59,6 +61,27 @@ pub enum PackageLoadError {
         /// How many it has.
         graphs: usize,
     },
+    /// More graphs than a model may have.
+    #[error("the model has {graphs} graphs, and may have {limit} here (limits.graphs)")]
+    TooManyGraphs {
+        /// How many it has.
+        graphs: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// A graph whose files are too large.
+    #[error(
+        "the files of graph `{graph}` have {bytes} bytes, over the limit of {} MiB (limits.graph_mib)",
+        limit_bytes >> 20
+    )]
+    GraphTooLarge {
+        /// The graph.
+        graph: String,
+        /// Its files together, in bytes.
+        bytes: u64,
+        /// The limit, in bytes.
+        limit_bytes: u64,
+    },
     /// The host's own trouble.
     #[error("loading failed: {0}")]
     Host(String),
@@ -71,7 +94,19 @@ impl PackageLoadError {
             PackageLoadError::Graph(_) => "graph_not_loaded",
             PackageLoadError::Handler(error) => error.code(),
             PackageLoadError::NoHandler { .. } => "no_handler",
+            PackageLoadError::TooManyGraphs { .. } => "too_many_graphs",
+            PackageLoadError::GraphTooLarge { .. } => "graph_too_large",
             PackageLoadError::Read { .. } | PackageLoadError::Host(_) => "host_error",
+        }
+    }
+
+    /// The limit that the package went over, if that is why it cannot serve.
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        match self {
+            PackageLoadError::Handler(error) => error.limit().map(limit_label),
+            PackageLoadError::TooManyGraphs { .. } => Some(Limit::Graphs),
+            PackageLoadError::GraphTooLarge { .. } => Some(Limit::GraphBytes),
+            _ => None,
         }
     }
 
@@ -95,6 +130,7 @@ impl Loader {
     ) -> Result<Option<PrepareReport>, PackageLoadError> {
         let manifest = package.manifest();
         self.one_graph_without_handler(manifest)?;
+        self.within_limits(package).await?;
         self.graphs(package, None).await?;
         let Some(bytes) = read_handler(package).await? else {
             return Ok(None);
@@ -118,6 +154,7 @@ impl Loader {
         let manifest = package.manifest();
         let name = manifest.name.clone();
         self.one_graph_without_handler(manifest)?;
+        self.within_limits(package).await?;
         let limits = manifest.limits.effective(&self.ceilings);
         let metrics = self
             .telemetry
@@ -134,6 +171,7 @@ impl Loader {
                         .iter()
                         .map(|graph| (graph.name().to_owned(), graph.clone()))
                         .collect::<BTreeMap<_, _>>(),
+                    graph_loader: self.graph_loader.clone(),
                     config: manifest.config.clone(),
                     limits: sandbox_limits(&limits),
                     reuse: manifest.sandbox.reuse,
@@ -146,7 +184,7 @@ impl Loader {
                 Predictor::Handler(handler)
             }
             None => match graphs.first() {
-                Some(graph) => Predictor::Direct(DirectGraph::new(graph.clone(), timeout)),
+                Some(graph) => Predictor::Direct(DirectGraph::new(graph.clone(), &limits)),
                 None => return Err(PackageLoadError::NoHandler { graphs: 0 }),
             },
         };
@@ -173,6 +211,7 @@ impl Loader {
             admission,
             metrics,
             timeout,
+            request_bytes: limits.request_mib as usize * MIB,
             _queue_depth: queue_depth,
         })
     }
@@ -184,6 +223,36 @@ impl Loader {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Holds a package's graphs to their number and size, before anything of them is read.
+    async fn within_limits(&self, package: &PackageDir) -> Result<(), PackageLoadError> {
+        let manifest = package.manifest();
+        let limits = manifest.limits.effective(&self.ceilings);
+        if manifest.graphs.len() > limits.graphs as usize {
+            return Err(PackageLoadError::TooManyGraphs {
+                graphs: manifest.graphs.len(),
+                limit: limits.graphs as usize,
+            });
+        }
+        let limit_bytes = u64::from(limits.graph_mib) << 20;
+        for graph in &manifest.graphs {
+            let mut bytes = 0;
+            for path in iter::once(package.graph(graph)).chain(package.weights(graph)) {
+                let read = tokio::fs::metadata(&path).await;
+                bytes += read
+                    .map_err(|source| PackageLoadError::Read { path, source })?
+                    .len();
+            }
+            if bytes > limit_bytes {
+                return Err(PackageLoadError::GraphTooLarge {
+                    graph: graph.name.clone(),
+                    bytes,
+                    limit_bytes,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Loads the package's graphs, off the executor's threads: native parsers take their
@@ -277,8 +346,16 @@ fn graph_spec(
     spec
 }
 
+const MIB: usize = 1 << 20;
+
+/// The sandbox's word for a limit as the metrics'.
+pub(crate) fn limit_label(limit: aegis_sandbox::Limit) -> Limit {
+    let known = (Limit::ALL.iter()).find(|known| known.as_str() == limit.as_str());
+    // A test holds that every word of the sandbox is one of the metrics.
+    *known.unwrap_or(&Limit::Memory)
+}
+
 fn sandbox_limits(limits: &EffectiveLimits) -> SandboxLimits {
-    const MIB: usize = 1 << 20;
     SandboxLimits {
         memory_bytes: limits.memory_mib as usize * MIB,
         timeout: Duration::from_millis(limits.timeout_ms.into()),
@@ -293,6 +370,7 @@ fn sandbox_limits(limits: &EffectiveLimits) -> SandboxLimits {
         tables: limits.tables as usize,
         memories: limits.memories as usize,
         core_instances: limits.core_instances as usize,
+        graphs: limits.graphs as usize,
         graph_bytes: limits.graph_mib as usize * MIB,
         compile_time: Duration::from_millis(limits.compile_ms.into()),
         compile_bytes: u64::from(limits.compile_mib) << 20,

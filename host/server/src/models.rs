@@ -16,16 +16,17 @@ use std::{
 
 use aegis_inference::{Graph, Runtime};
 use aegis_registry::{
-    CommitMeta, Digest, ErrorKind, Model, ModelName, Package, Registry, RegistryError, Upload,
-    UploadLimits, Version, VersionRecord,
+    CommitMeta, Digest, ErrorKind, Manifest, Model, ModelName, Package, Registry, RegistryError,
+    Upload, UploadLimits, Version, VersionRecord, manifest::EffectiveLimits,
 };
-use aegis_sandbox::{PrepareReport, Sandbox};
+use aegis_sandbox::{GraphLoader, PrepareReport, Sandbox};
 use aegis_telemetry::Telemetry;
 use parking_lot::RwLock;
 use thiserror::Error;
 
 use crate::{
     config::ServerConfig,
+    graph_bytes::BytesLoader,
     load::{Loader, PackageLoadError},
     predictor::Predictor,
     version::LoadedVersion,
@@ -151,6 +152,10 @@ pub struct PublishOutcome {
     pub serving: bool,
     /// What preparing its handler took; nothing for a model without one.
     pub handler: Option<PrepareReport>,
+    /// The limits that hold for it here.
+    pub limits: EffectiveLimits,
+    /// What its manifest asks for and does not get, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl Models {
@@ -162,9 +167,13 @@ impl Models {
         telemetry: Arc<Telemetry>,
         config: &ServerConfig,
     ) -> Models {
+        let graph_loader = config
+            .allow_graph_bytes
+            .then(|| Arc::new(BytesLoader::new(runtime.clone())) as Arc<dyn GraphLoader>);
         let loader = Loader {
             sandbox,
             runtime,
+            graph_loader,
             telemetry,
             ceilings: config.ceilings,
         };
@@ -292,6 +301,7 @@ impl Models {
         who: Option<String>,
     ) -> Result<PublishOutcome, ModelsError> {
         let handler = self.inner.loader.check(package.dir()).await?;
+        let (limits, warnings) = self.limits_of(package.dir().manifest());
         let commit = self
             .inner
             .registry
@@ -324,7 +334,23 @@ impl Models {
             created: commit.created,
             serving,
             handler,
+            limits,
+            warnings,
         })
+    }
+
+    /// The limits that hold for a package, and what of its wishes the ceilings cut.
+    fn limits_of(&self, manifest: &Manifest) -> (EffectiveLimits, Vec<String>) {
+        let ceilings = &self.inner.loader.ceilings;
+        let cut = manifest.limits.cut_by(ceilings).into_iter();
+        let warnings = cut
+            .map(|(key, wish, ceiling)| {
+                format!(
+                    "limits.{key}: {wish} is asked, {ceiling} is the ceiling here; {ceiling} holds"
+                )
+            })
+            .collect();
+        (manifest.limits.effective(ceilings), warnings)
     }
 
     /// Makes `version` the one that answers: loads it first, then changes the rule, then
@@ -407,6 +433,7 @@ impl Models {
             admission,
             metrics,
             timeout,
+            request_bytes: usize::MAX,
             _queue_depth: telemetry
                 .inference()
                 .queue_depth(name.as_str(), move || depth.waiting() as u64),

@@ -33,12 +33,13 @@ impl Predictor {
     pub(crate) async fn predict(&self, call: &Call, request: &Request) -> Outcome<Response> {
         let result = match self {
             Predictor::Handler(handler) => return handler.predict(call, request).await,
-            Predictor::Direct(graph) => graph.predict(call, request).await,
+            Predictor::Direct(graph) => return graph.predict(call, request).await,
             Predictor::Native(native) => native.predict(call, request).await,
         };
         Outcome {
             result: Ok(result),
             signals: Default::default(),
+            refusals: Default::default(),
             instantiate: None,
         }
     }

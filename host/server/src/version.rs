@@ -19,6 +19,8 @@ pub(crate) struct LoadedVersion {
     pub(crate) metrics: VersionMetrics,
     /// Wall time of one request.
     pub(crate) timeout: Duration,
+    /// The largest body of one request.
+    pub(crate) request_bytes: usize,
     /// The series of `aegis_inference_queue_depth`, there while the version is.
     pub(crate) _queue_depth: GaugeHandle,
 }

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::gauge::{Fold, GaugeHandle, ObservedGauge};
 use crate::label;
-use crate::outcome::{CircuitState, Outcome, TrapReason};
+use crate::outcome::{CircuitState, Limit, Outcome, TrapReason};
 use crate::safety::Reasons;
 use crate::table::metric;
 use crate::telemetry::{counter, histogram};
@@ -27,6 +27,7 @@ pub struct InferenceMetrics {
     compute: Histogram<f64>,
     safety_flags: Counter<u64>,
     traps: Counter<u64>,
+    refusals: Counter<u64>,
     instantiate: Histogram<f64>,
     queue_depth: ObservedGauge,
     loaded: ObservedGauge,
@@ -45,7 +46,7 @@ impl fmt::Debug for InferenceMetrics {
 
 impl InferenceMetrics {
     pub(crate) fn new(meter: &Meter) -> Self {
-        Self {
+        let metrics = Self {
             requests: counter(meter, &metric::INFERENCE_REQUESTS),
             latency: histogram(meter, &metric::INFERENCE_LATENCY),
             batch_size: histogram(meter, &metric::INFERENCE_BATCH_SIZE),
@@ -53,13 +54,31 @@ impl InferenceMetrics {
             compute: histogram(meter, &metric::INFERENCE_COMPUTE),
             safety_flags: counter(meter, &metric::SAFETY_FLAGS),
             traps: counter(meter, &metric::HANDLER_TRAPS),
+            refusals: counter(meter, &metric::LIMIT_REFUSALS),
             instantiate: histogram(meter, &metric::HANDLER_INSTANTIATE),
             queue_depth: ObservedGauge::new(meter, &metric::INFERENCE_QUEUE_DEPTH, Fold::Sum),
             loaded: ObservedGauge::new(meter, &metric::MODEL_LOADED, Fold::Newest),
             circuit: ObservedGauge::new(meter, &metric::CIRCUIT_STATE, Fold::Newest),
             weight: ObservedGauge::new(meter, &metric::TRAFFIC_WEIGHT, Fold::Newest),
             reasons: Mutex::new(HashMap::new()),
-        }
+        };
+        metrics.bind_refusals(NO_MODEL);
+        metrics
+    }
+
+    /// The counters of a model's limits, which from then on exist at zero.
+    fn bind_refusals(&self, model: &str) -> Box<[BoundCounter<u64>]> {
+        Limit::ALL
+            .iter()
+            .map(|limit| self.refusals.bind(&refusal_labels(model, *limit)))
+            .collect()
+    }
+
+    /// An upload was refused for a limit. `model` is one that there is; anything else that an
+    /// upload calls itself must not become a series.
+    pub fn upload_refused(&self, model: Option<&str>, limit: Limit) {
+        let model = model.map_or_else(|| NO_MODEL.to_owned(), label::value);
+        self.refusals.add(1, &refusal_labels(&model, limit));
     }
 
     /// The handle of one version of a model, made when it starts to load and kept while it serves.
@@ -93,6 +112,7 @@ impl InferenceMetrics {
                     ]))
                 })
                 .collect(),
+            refusals: self.bind_refusals(&model),
             instantiate: self
                 .instantiate
                 .bind(&label::attributes([("model", model.clone())])),
@@ -146,6 +166,16 @@ impl InferenceMetrics {
     }
 }
 
+/// What stands for the model that an upload would have made.
+const NO_MODEL: &str = "-";
+
+fn refusal_labels(model: &str, limit: Limit) -> Vec<KeyValue> {
+    label::attributes([
+        ("model", model.to_owned()),
+        ("limit", limit.as_str().to_owned()),
+    ])
+}
+
 fn with(labels: &[KeyValue], key: &'static str, value: &str) -> Vec<KeyValue> {
     let mut labels = labels.to_vec();
     labels.push(KeyValue::new(key, value.to_owned()));
@@ -168,6 +198,8 @@ pub struct VersionMetrics {
     latency: BoundHistogram<f64>,
     /// In the order of [`TrapReason::ALL`].
     traps: Box<[BoundCounter<u64>]>,
+    /// In the order of [`Limit::ALL`].
+    refusals: Box<[BoundCounter<u64>]>,
     instantiate: BoundHistogram<f64>,
     safety_flags: Counter<u64>,
     reasons: Arc<Reasons>,
@@ -202,6 +234,13 @@ impl VersionMetrics {
     pub fn trap(&self, reason: TrapReason) {
         if let Some(traps) = self.traps.get(reason as usize) {
             traps.add(1);
+        }
+    }
+
+    /// A limit refused something, this often.
+    pub fn refused(&self, limit: Limit, times: u32) {
+        if let Some(refusals) = self.refusals.get(limit as usize) {
+            refusals.add(times.into());
         }
     }
 

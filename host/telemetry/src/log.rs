@@ -98,6 +98,10 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), LogError> {
         .with(filter)
         .with(lines)
         .try_init()?;
+    // A backend may panic over a guest's tensors: that is caught, and is a line like any other.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(target: "aegis::panic", "{panic}");
+    }));
     Ok(())
 }
 

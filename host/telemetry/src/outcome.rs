@@ -97,6 +97,62 @@ label_values! {
     }
 }
 
+label_values! {
+    /// A limit that something was refused for (label `limit` of `aegis_limit_refusals_total`).
+    Limit {
+        /// WebAssembly memory of an instance.
+        Memory => "memory",
+        /// Elements of a WebAssembly table.
+        TableElements => "table_elements",
+        /// Memories, tables and core instances that a component is made of.
+        Parts => "parts",
+        /// WebAssembly's stack.
+        Stack => "stack",
+        /// Wall time of a request.
+        Timeout => "timeout",
+        /// Wall time of `lifecycle.init`, or of a start function.
+        InitTimeout => "init_timeout",
+        /// Tensors that an instance holds.
+        Tensors => "tensors",
+        /// Bytes of tensors that an instance holds.
+        TensorBytes => "tensor_bytes",
+        /// Execution contexts that an instance holds.
+        Contexts => "contexts",
+        /// Resource handles that an instance holds.
+        Handles => "handles",
+        /// Bytes handed to the host in one call.
+        CallBytes => "call_bytes",
+        /// Standard output and error of a request.
+        LogBytes => "log_bytes",
+        /// A response.
+        ResponseBytes => "response_bytes",
+        /// A request's body.
+        RequestBytes => "request_bytes",
+        /// Bodies of all requests and answers in memory.
+        Bodies => "bodies",
+        /// Graphs of a model, or networks that an instance loads from bytes.
+        Graphs => "graphs",
+        /// Files of one graph.
+        GraphBytes => "graph_bytes",
+        /// Time to load one graph at upload.
+        GraphLoadTime => "graph_load_time",
+        /// Memory to load one graph at upload.
+        GraphLoadMemory => "graph_load_memory",
+        /// Time to compile a handler.
+        CompileTime => "compile_time",
+        /// Memory to compile a handler.
+        CompileMemory => "compile_memory",
+        /// Requests that wait: for the model, or for one of its graphs.
+        Queue => "queue",
+        /// Instances of all models together.
+        Instances => "instances",
+        /// Uploads under way.
+        Uploads => "uploads",
+        /// Files and bytes of a package.
+        PackageBytes => "package_bytes",
+    }
+}
+
 /// Where a version's circuit breaker stands, as `aegis_circuit_state` counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]

@@ -215,6 +215,12 @@ pub mod metric {
         &["model", "reason"],
         "Handlers that trapped or were stopped by a limit.",
     );
+    /// `aegis_limit_refusals_total`
+    pub const LIMIT_REFUSALS: MetricSpec = counter(
+        "aegis_limit_refusals_total",
+        &["model", "limit"],
+        "What was refused for a limit (docs/limits.md), also where the handler went on. Model -: an upload of a model that there is not yet.",
+    );
     /// `aegis_handler_instantiate_seconds`
     pub const HANDLER_INSTANTIATE: MetricSpec = histogram(
         "aegis_handler_instantiate_seconds",
@@ -257,6 +263,7 @@ pub const METRICS: &[MetricSpec] = &[
     metric::INFERENCE_COMPUTE,
     metric::SAFETY_FLAGS,
     metric::HANDLER_TRAPS,
+    metric::LIMIT_REFUSALS,
     metric::HANDLER_INSTANTIATE,
     metric::MODEL_LOADED,
     metric::CIRCUIT_STATE,

@@ -16,9 +16,10 @@ use crate::table::{METRICS, MetricSpec};
 pub const PROMETHEUS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Series one metric may have. Beyond it OpenTelemetry counts under `otel_metric_overflow="true"`.
-/// A version has 14 series of its widest metric (one an outcome), so this is room for some 600
-/// versions loaded in a process's life; the memory is only taken as series come.
-pub const SERIES_PER_METRIC: usize = 8192;
+/// A model has 24 series of its widest metric (one a limit) and a version 14 (one an outcome), so
+/// this is room for some 1,300 models and 2,300 versions loaded in a process's life; the memory is
+/// only taken as series come.
+pub const SERIES_PER_METRIC: usize = 32_768;
 
 /// Why telemetry could not be set up or read.
 #[derive(Debug, thiserror::Error)]

@@ -48,6 +48,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         .json(client.post(url).multipart(form))
         .await
         .with_context(|| format!("pushing {}", args.dir.display()))?;
+    for warning in answer
+        .get("warnings")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        writeln!(std::io::stderr(), "aegis: warning: {}", plain(warning))?;
+    }
     match args.connection.output {
         Output::Json => print_json(&answer),
         Output::Text => print(&told(&answer, total)),

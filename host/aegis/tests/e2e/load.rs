@@ -149,6 +149,7 @@ async fn the_operators_bounds_hold_whatever_a_manifest_asks() {
     server.upload(&Package::hostile("wide", wide)).await.is(201);
     let busy = in_the_background(&server, "wide&do=sleep&n=1500").await;
     server.ask("wide", "").await.refused(429, "overloaded");
+    assert_eq!(server.refused_for("wide", "queue").await, 1.0);
     busy.await.unwrap().is(200);
     server.ask("wide", "").await.is(200);
 }
@@ -170,6 +171,7 @@ async fn who_finds_no_instance_waits_for_one_until_their_time_is_over() {
         .await
         .refused(503, "no_free_instance");
     assert!(message.contains("all 1 slots"), "{message}");
+    assert_eq!(server.refused_for("hasty", "instances").await, 1.0);
     assert!(!busy.is_finished());
     server.ask("slow", "").await.is(200);
     busy.await.unwrap().is(200);

@@ -150,6 +150,7 @@ async fn a_package_over_the_limit_is_refused() {
     let server = Start::new().flag("--max-upload-mib", "1").ready().await;
     let large = Package::guest("counter").file("handler.wasm", vec![0; 2 << 20]);
     server.upload(&large).await.refused(413, "file_too_large");
+    assert_eq!(server.refused_for("-", "package_bytes").await, 1.0);
     nothing_is_lost(&server).await;
 }
 
@@ -169,6 +170,7 @@ async fn one_upload_too_many_is_told_to_come_back() {
         .upload(&counter)
         .await
         .refused(429, "too_many_uploads");
+    assert_eq!(server.refused_for("-", "uploads").await, 1.0);
     drop(first);
     eventually("a free place", async || {
         (server.upload(&counter).await.status != 429).then_some(())

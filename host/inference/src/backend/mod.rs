@@ -81,6 +81,14 @@ pub(crate) fn guarded<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, 
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panic_words(&*panic)))
 }
 
+/// As [`guarded`], for a run: its panic is told apart from the backend's own words.
+pub(crate) fn guarded_run<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, ComputeError> {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(ended) => ended.map_err(ComputeError::Backend),
+        Err(panic) => Err(ComputeError::Panicked(panic_words(&*panic))),
+    }
+}
+
 /// The words for an output whose element type is outside the seven.
 fn untransportable(ty: &str) -> String {
     format!(

@@ -100,7 +100,7 @@ impl Graph {
     /// # Errors
     /// [`ComputeError::InvalidInput`] before anything is queued; [`ComputeError::QueueFull`] at once when no more may
     /// wait; [`ComputeError::DeadlineExceeded`] when the deadline passes first; [`ComputeError::Backend`] with the
-    /// backend's words; [`ComputeError::Closed`] after [`Graph::close`].
+    /// backend's words; [`ComputeError::Panicked`] when it panicked; [`ComputeError::Closed`] after [`Graph::close`].
     pub async fn compute(
         &self,
         mut inputs: Vec<NamedTensor>,

@@ -266,7 +266,7 @@ impl Shared {
                 self.queue.lock().lose(ran);
                 self.work.notify_one();
                 discard(session);
-                Err(ComputeError::Backend(words))
+                Err(ComputeError::Panicked(words))
             }
         };
         self.observer.ran(RunReport {

@@ -2,7 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -28,12 +31,13 @@ const KEPT_TAIL: usize = 4 << 10;
 pub(crate) struct GuestLog {
     state: Mutex<State>,
     limit: usize,
+    /// Whether something was dropped; beside the lock, as every call's end asks.
+    cut: AtomicBool,
 }
 
 struct State {
     request_id: Arc<str>,
     written: usize,
-    cut: bool,
     tail: String,
 }
 
@@ -43,10 +47,10 @@ impl GuestLog {
             state: Mutex::new(State {
                 request_id: Arc::from(""),
                 written: 0,
-                cut: false,
                 tail: String::new(),
             }),
             limit,
+            cut: AtomicBool::new(false),
         }
     }
 
@@ -55,8 +59,13 @@ impl GuestLog {
         let mut state = self.state.lock();
         state.request_id = Arc::clone(request_id);
         state.written = 0;
-        state.cut = false;
+        self.cut.store(false, Ordering::Relaxed);
         state.tail.clear();
+    }
+
+    /// Whether the guest wrote more than it may.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// The last few KiB that the guest wrote.
@@ -84,8 +93,7 @@ impl GuestLog {
             state.written += bytes;
             return true;
         }
-        if !state.cut {
-            state.cut = true;
+        if !self.cut.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 target: "aegis::guest",
                 model = %handler.model,

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use aegis_telemetry::Limit;
 use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, StatusCode, header},
@@ -68,7 +69,8 @@ pub(crate) async fn read(
             StatusCode::REQUEST_TIMEOUT,
             "request_timeout",
             format!("the body did not arrive within {} ms", time.as_millis()),
-        )),
+        )
+        .for_limit(Limit::Timeout)),
     }
 }
 
@@ -87,6 +89,7 @@ fn too_large(limit: usize) -> ApiError {
         "body_too_large",
         format!("the body is larger than {limit} bytes, the most that is taken"),
     )
+    .for_limit(Limit::RequestBytes)
 }
 
 fn incomplete(error: axum::Error) -> ApiError {

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use aegis_telemetry::Limit;
 use axum::{
     body::{Body, Bytes},
     http::StatusCode,
@@ -99,6 +100,7 @@ fn no_room(bytes: usize) -> ApiError {
             bytes >> 20
         ),
     )
+    .for_limit(Limit::Bodies)
 }
 
 /// One piece, and the room it takes until it has been handed on to the connection.

@@ -6,6 +6,7 @@
 
 use aegis_registry::{ErrorKind, RegistryError};
 use aegis_sandbox::{Failure, Fault};
+use aegis_telemetry::Limit;
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -23,6 +24,8 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// Where the fault is: a JSON pointer or a name.
     pub(crate) field: Option<String>,
+    /// The limit that this refuses something for: counted, not told.
+    pub(crate) limit: Option<Limit>,
 }
 
 /// Seconds after which a caller that was turned away may come back.
@@ -48,7 +51,14 @@ impl ApiError {
             code,
             message: message.into(),
             field: None,
+            limit: None,
         }
+    }
+
+    /// The same, refused for this limit.
+    pub(crate) fn for_limit(mut self, limit: impl Into<Option<Limit>>) -> ApiError {
+        self.limit = limit.into();
+        self
     }
 
     pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> ApiError {
@@ -103,7 +113,8 @@ impl From<RegistryError> for ApiError {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(%error, "registry");
         }
-        ApiError::new(status, error.code(), error.to_string())
+        let limit = (error.kind() == ErrorKind::TooLarge).then_some(Limit::PackageBytes);
+        ApiError::new(status, error.code(), error.to_string()).for_limit(limit)
     }
 }
 
@@ -115,7 +126,7 @@ impl From<PackageLoadError> for ApiError {
         } else {
             StatusCode::UNPROCESSABLE_ENTITY
         };
-        ApiError::new(status, error.code(), error.to_string())
+        ApiError::new(status, error.code(), error.to_string()).for_limit(error.limit())
     }
 }
 
@@ -140,12 +151,14 @@ impl From<Refusal> for ApiError {
                 StatusCode::TOO_MANY_REQUESTS,
                 "overloaded",
                 format!("{max_queue} requests for this model wait already; try again later"),
-            ),
+            )
+            .for_limit(Limit::Queue),
             Refusal::Deadline => ApiError::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "timeout",
                 "the request's time ran out while it waited for its turn",
-            ),
+            )
+            .for_limit(Limit::Timeout),
         }
     }
 }

@@ -17,7 +17,9 @@ use axum::{
 };
 
 use super::{app::App, body, error::ApiError};
-use crate::{access::Role, listener::Peer, models::ModelsError, version::LoadedVersion};
+use crate::{
+    access::Role, listener::Peer, load::limit_label, models::ModelsError, version::LoadedVersion,
+};
 
 const MODEL: HeaderName = HeaderName::from_static("aegis-model");
 const MODEL_VERSION: HeaderName = HeaderName::from_static("aegis-model-version");
@@ -79,16 +81,20 @@ async fn answer(
     id: &Arc<str>,
     start: Instant,
 ) -> Result<Response, ApiError> {
-    let limit = app.config.max_body_bytes;
+    let limit = app.config.max_body_bytes.min(version.request_bytes);
     let mut counted = Counted::new(version);
     let time = app.config.request_timeout;
     let (body, _held) = body::read(headers, body, limit, time, &app.bodies)
         .await
-        .inspect_err(|error| counted.end(refused_outcome(error), None))?;
+        .inspect_err(|error| {
+            count_refusal(version, error);
+            counted.end(refused_outcome(error), None);
+        })?;
     let arrived = Instant::now();
     let deadline = (start + app.config.request_timeout).min(arrived + version.timeout);
     let _permit = version.admission.enter(deadline).await.map_err(|refusal| {
         let error = ApiError::from(refusal);
+        count_refusal(version, &error);
         counted.end(refused_outcome(&error), Some(arrived.elapsed()));
         error
     })?;
@@ -106,16 +112,23 @@ async fn answer(
     let Ended {
         result,
         signals,
+        refusals,
         instantiate,
     } = version.predictor.predict(&call, &prediction).await;
     if let Some(took) = instantiate {
         version.metrics.instantiated(took);
     }
+    for (limit, times) in refusals.iter() {
+        version.metrics.refused(limit_label(limit), times);
+    }
     report(version, id, &signals);
     let (outcome, answer) = match result {
         Ok(Ok(response)) => match to_http(response, app, version, id) {
             Ok(response) => (Outcome::Ok, Ok(response)),
-            Err(error) if error.code == "no_room" => (Outcome::Overloaded, Err(error)),
+            Err(error) if error.code == "no_room" => {
+                count_refusal(version, &error);
+                (Outcome::Overloaded, Err(error))
+            }
             Err(error) => (Outcome::HandlerError, Err(error)),
         },
         Ok(Err(failure)) => {
@@ -294,6 +307,13 @@ fn report(version: &LoadedVersion, id: &str, signals: &Signals) {
     }
 }
 
+/// Counts the limit that turned a request away before its handler saw it.
+fn count_refusal(version: &LoadedVersion, error: &ApiError) {
+    if let Some(limit) = error.limit {
+        version.metrics.refused(limit, 1);
+    }
+}
+
 /// Counts a request's outcome once; as cancelled if its caller goes away first.
 struct Counted<'a> {
     version: &'a LoadedVersion,
@@ -413,6 +433,13 @@ mod tests {
                     .any(|known| known.as_str() == reason.as_str()),
                 "{reason:?}"
             );
+        }
+    }
+
+    #[test]
+    fn every_limit_of_the_sandbox_is_one_of_the_metrics() {
+        for limit in aegis_sandbox::Limit::ALL {
+            assert_eq!(limit_label(*limit).as_str(), limit.as_str());
         }
     }
 

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use aegis_registry::{ModelName, Package, Upload};
+use aegis_registry::{ModelName, Package, Upload, manifest::EffectiveLimits};
 use aegis_sandbox::PrepareReport;
+use aegis_telemetry::Limit;
 use axum::{
     Json,
     extract::{FromRequest, Multipart, Request, multipart::Field},
@@ -26,6 +27,10 @@ struct Uploaded {
     serving: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     handler: Option<Handler>,
+    /// The limits that hold for it.
+    limits: EffectiveLimits,
+    /// What the manifest asks for and does not get.
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -47,8 +52,33 @@ impl From<PrepareReport> for Handler {
 }
 
 /// Takes a package and answers 201 with its version, or 200 if that content was a version
-/// already.
+/// already. What is refused for a limit is counted: under the model's name if there is such
+/// a model, as anyone can make up another.
 pub(crate) async fn upload(
+    app: &App,
+    name: ModelName,
+    request: Request,
+    id: &Arc<str>,
+    entry: &mut audit::Entry,
+) -> Result<Response, ApiError> {
+    let taken = take(app, name.clone(), request, id, entry).await;
+    taken.inspect_err(|error| {
+        if let Some(limit) = error.limit {
+            let known = app.models.status_of(&name).map(|_| name.as_str());
+            app.telemetry.inference().upload_refused(known, limit);
+            tracing::warn!(
+                model = %name,
+                request_id = %id,
+                limit = limit.as_str(),
+                code = error.code,
+                "an upload was refused: {}",
+                error.message
+            );
+        }
+    })
+}
+
+async fn take(
     app: &App,
     name: ModelName,
     request: Request,
@@ -65,6 +95,7 @@ pub(crate) async fn upload(
                 app.config.max_concurrent_uploads
             ),
         )
+        .for_limit(Limit::Uploads)
     })?;
     let package = receive(app, name, request).await?;
     // From here on the caller may go away: a version is checked and stored to the end.
@@ -97,6 +128,8 @@ pub(crate) async fn upload(
         created: published.created,
         serving: published.serving,
         handler: published.handler.map(Handler::from),
+        limits: published.limits,
+        warnings: published.warnings,
     };
     Ok((status, [(header::LOCATION, location)], Json(body)).into_response())
 }

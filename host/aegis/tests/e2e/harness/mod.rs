@@ -20,7 +20,7 @@ use serde_json::Value;
 pub(crate) use answer::Answer;
 pub(crate) use command::{Aegis, complained, said};
 pub(crate) use metrics::Metrics;
-pub(crate) use package::Package;
+pub(crate) use package::{Package, network_file, read as file};
 pub(crate) use raw::Raw;
 pub(crate) use server::{BINARY, Server, Start, send};
 pub(crate) use tokens::Tokens;

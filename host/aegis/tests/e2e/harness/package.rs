@@ -41,6 +41,24 @@ impl Package {
             .and(&format!("[limits]\n{limits}"))
     }
 
+    /// The guest `nn` with these networks as graphs of their names: examples' by their model,
+    /// else those of the tests of `inference`.
+    pub(crate) fn nn(name: &str, networks: &[&str]) -> Package {
+        let handler = Package::handler(name, read("target/guests/nn.wasm"));
+        networks.iter().fold(handler, |package, network| {
+            package.graph(network, "", network_file(network))
+        })
+    }
+
+    /// The same with one more graph, and more keys for it.
+    pub(crate) fn graph(self, name: &str, keys: &str, onnx: Vec<u8>) -> Package {
+        let file = format!("{name}.onnx");
+        self.and(&format!(
+            "[[graph]]\nname = \"{name}\"\nfile = \"{file}\"\n{keys}"
+        ))
+        .file(&file, onnx)
+    }
+
     /// Some component as a model's handler.
     pub(crate) fn handler(name: &str, component: Vec<u8>) -> Package {
         let manifest = format!("name = \"{name}\"\nhandler = \"handler.wasm\"\n");
@@ -121,8 +139,16 @@ impl Package {
     }
 }
 
+/// A network of an example model, or of the tests of `inference`.
+pub(crate) fn network_file(name: &str) -> Vec<u8> {
+    match name {
+        "digits" | "spam" => read(&format!("models/{name}/{name}.onnx")),
+        other => read(&format!("host/inference/tests/networks/{other}.onnx")),
+    }
+}
+
 /// A file of the repository. Components are built, not committed.
-fn read(path: &str) -> Vec<u8> {
+pub(crate) fn read(path: &str) -> Vec<u8> {
     fs::read(root().join(path)).unwrap_or_else(|error| {
         panic!("{path}: {error}; components are built by scripts/handlers.sh, run it first")
     })

@@ -203,6 +203,15 @@ impl Server {
         Metrics::read(self.get("/metrics").await.is(200).text())
     }
 
+    /// How often this limit refused the model something.
+    pub(crate) async fn refused_for(&self, model: &str, limit: &str) -> f64 {
+        let labels = [("model", model), ("limit", limit)];
+        let metrics = self.metrics().await;
+        metrics
+            .sum("aegis_limit_refusals_total", &labels)
+            .unwrap_or_else(|| panic!("no series of {model} and {limit}"))
+    }
+
     pub(crate) async fn raw(&self) -> Raw {
         Raw::connect(&self.address).await
     }
@@ -239,6 +248,15 @@ impl Server {
             .status()
             .expect("a shell");
         assert!(sent.success());
+    }
+
+    /// A figure of `/proc/PID/status` in KiB, such as `VmHWM`, the most memory it ever had.
+    pub(crate) fn memory_kib(&self, figure: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the process's status");
+        let line = status.lines().find(|line| line.starts_with(figure));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.expect("the figure").parse().expect("a number")
     }
 
     /// Waits until it has ended by itself.

@@ -17,7 +17,7 @@ use tract_onnx::prelude::{
 use tract_onnx::tract_core::prelude::Datum;
 
 use self::plans::Plans;
-use super::{Backend, Network, Session, guarded, untransportable};
+use super::{Backend, Network, Session, guarded, guarded_run, untransportable};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, GraphFiles, GraphSpec, Signature, Target};
 use crate::runtime::BackendStatus;
@@ -129,12 +129,11 @@ impl Session for EmbeddedSession {
         }
         // tract panics on some values that other engines refuse, such as an index past the end of a table. Plans are
         // never changed, so the next caller is none the worse for it.
-        let outputs = guarded(|| {
+        let outputs = guarded_run(|| {
             let plan = self.plans.plan_for(inputs)?;
             // A fresh state each time: a kept one remembers recurrent state and sizes from one caller to the next.
             plan.run(values).map_err(|error| format!("{error:#}"))
-        })
-        .map_err(ComputeError::Backend)?;
+        })?;
         self.signature
             .outputs
             .iter()
