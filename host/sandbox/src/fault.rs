@@ -6,6 +6,8 @@ use std::time::Duration;
 use thiserror::Error;
 use wasmtime::{Trap, WasmBacktrace};
 
+use crate::text::cut;
+
 /// Why a handler gave no answer. None of these says anything about the host: the instance
 /// is gone and the next request gets another.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -103,6 +105,11 @@ impl TrapReason {
     }
 }
 
+/// The longest message and backtrace that are kept, in bytes: both may quote names that a
+/// guest chose, which may be 100,000 bytes long each.
+const MAX_MESSAGE: usize = 2 << 10;
+const MAX_BACKTRACE: usize = 8 << 10;
+
 /// Raised from the epoch callback when a request's time is over.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the request's time is over")]
@@ -133,7 +140,16 @@ pub(crate) fn classify(
     } else if error.is::<Refused>() || error.is::<wasmtime::component::ResourceTableError>() {
         (TrapReason::HostRefused, error.root_cause().to_string())
     } else {
-        (TrapReason::Other, error.root_cause().to_string())
+        let message = error.root_cause().to_string();
+        // wasmtime's errors for a call that carries more bytes than `instance::new_store`
+        // allows, or more handles than a store has, have no type of their own.
+        let too_much = ["fuel allocated for hostcalls", "handle limit exceeded"];
+        let reason = if too_much.iter().any(|part| message.contains(part)) {
+            TrapReason::HostRefused
+        } else {
+            TrapReason::Other
+        };
+        (reason, message)
     };
     // An allocator that gets no memory aborts, or (if its language has exceptions) fails in
     // ways of its own. A stack overflow is not one of them.
@@ -148,8 +164,8 @@ pub(crate) fn classify(
         .unwrap_or_default();
     Fault::Trap {
         reason,
-        message,
-        backtrace,
+        message: cut(message, MAX_MESSAGE),
+        backtrace: cut(backtrace, MAX_BACKTRACE),
     }
 }
 

@@ -16,13 +16,14 @@ use wasmtime::component::InstancePre;
 use crate::{
     bindings::{
         InferenceRequest, InferenceResponse,
-        types::{Failure, Request, Response},
+        types::{Failure, Problem, Request, Response},
     },
     component::Exports,
     engine::Sandbox,
     fault::{Fault, classify},
     instance::{self, ExportIndices, GuestState, Ready, deadline_for},
     limits::Limits,
+    text::{cut, printable},
     warm::WarmPool,
 };
 
@@ -242,6 +243,7 @@ impl Handler {
         let mut ready = match inner.instance(deadline, time).await {
             Ok(ready) => ready,
             Err(fault) => {
+                log_fault(&inner.context, &call.request_id, &fault);
                 return Outcome {
                     result: Err(fault),
                     signals: Signals::default(),
@@ -255,7 +257,7 @@ impl Handler {
         // else a guest can wait for (clocks). It is only set when the call really waits.
         let ended = tokio::time::timeout_at(deadline.into(), run(&mut ready)).await;
         let result = match ended {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => Ok(answer.map_err(bounded)),
             Ok(Err(CallError::NoExport(export))) => Err(Fault::NoSuchExport { export }),
             Ok(Err(CallError::Wasm(error))) => Err(classify(
                 &error,
@@ -266,7 +268,7 @@ impl Handler {
             Err(_) => Err(Fault::Timeout { limit: time }),
         };
         let signals = std::mem::take(&mut ready.store.data_mut().signals);
-        if inner.reuse && result.is_ok() {
+        if inner.reuse && is_well(&result) && !ready.memory_denied() {
             inner.warm.put_back(ready);
         } else {
             inner.warm.retire(ready);
@@ -279,6 +281,40 @@ impl Handler {
             signals,
             instantiate,
         }
+    }
+}
+
+/// Whether an instance may serve again. One that answers, or says what is wrong with what a
+/// caller sent, may; one that failed by itself may be full of what it kept, and would fail
+/// every caller after.
+fn is_well<T>(result: &Result<Result<T, Failure>, Fault>) -> bool {
+    matches!(
+        result,
+        Ok(Ok(_)
+            | Err(Failure::InvalidInput(_)
+                | Failure::UnsupportedMediaType(_)
+                | Failure::TooLarge(_)))
+    )
+}
+
+/// The longest words of a refusal that are kept, in bytes: they end in answers and logs.
+const MAX_MESSAGE: usize = 4 << 10;
+
+/// A refusal with no more words than that.
+fn bounded(failure: Failure) -> Failure {
+    let cut = |text| cut(text, MAX_MESSAGE);
+    match failure {
+        Failure::InvalidInput(problem) => Failure::InvalidInput(Problem {
+            message: cut(problem.message),
+            field: problem.field.map(cut),
+        }),
+        Failure::UnsupportedMediaType(message) => Failure::UnsupportedMediaType(cut(message)),
+        Failure::TooLarge(message) => Failure::TooLarge(cut(message)),
+        Failure::Overloaded(message) => Failure::Overloaded(cut(message)),
+        Failure::NotReady(message) => Failure::NotReady(cut(message)),
+        Failure::Timeout(message) => Failure::Timeout(cut(message)),
+        // This one is logged.
+        Failure::Internal(message) => Failure::Internal(printable(&cut(message)).into_owned()),
     }
 }
 

@@ -21,6 +21,15 @@ use crate::{
     limits::MemoryLimiter,
 };
 
+/// Random bytes that one call may ask for: the host draws them while it holds a thread, and
+/// a guest that wants more may call again.
+const RANDOM_BYTES: u64 = 1 << 20;
+
+/// What one call from guest to host may carry whatever the limits, if memory holds it; and
+/// what it may carry around that: names, lists.
+const CARRIED_BYTES: usize = 64 << 20;
+const CALL_OVERHEAD: usize = 1 << 20;
+
 /// What host functions see of the instance that calls them.
 pub(crate) struct GuestState {
     pub(crate) handler: Arc<HandlerContext>,
@@ -67,7 +76,8 @@ impl GuestState {
             .stderr(self.log.stream(Arc::clone(&self.handler), "stderr"))
             .allow_tcp(false)
             .allow_udp(false)
-            .allow_ip_name_lookup(false);
+            .allow_ip_name_lookup(false)
+            .max_random_size(RANDOM_BYTES);
         if let Some(seed) = self.fixed_seed {
             builder.insecure_random_seed(seed);
         }
@@ -159,7 +169,16 @@ pub(crate) async fn make(
 
 /// A store that holds its guest to its memory and its deadline.
 pub(crate) fn new_store(engine: &wasmtime::Engine, state: GuestState) -> Store<GuestState> {
+    let limits = &state.handler.limits;
+    // What one call may make the host copy: the largest response or tensor, and what the
+    // guest's memory holds, up to a bound. A list whose elements all point to the same bytes
+    // is copied as often as it names them, so memory alone is no bound.
+    let carried = limits
+        .response_bytes
+        .max(limits.tensor_bytes.min(limits.memory_bytes))
+        .max(CARRIED_BYTES.min(limits.memory_bytes));
     let mut store = Store::new(engine, state);
+    store.set_hostcall_fuel(carried.saturating_add(CALL_OVERHEAD));
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|context| {

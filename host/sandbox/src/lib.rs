@@ -21,6 +21,7 @@ mod instance;
 mod limits;
 mod prepare;
 mod snapshot;
+mod text;
 mod warm;
 
 pub use bindings::types::{Failure, Problem, Request, Response};

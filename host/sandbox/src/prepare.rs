@@ -11,11 +11,16 @@ use crate::{
     code_cache::CodeId,
     component::{Exports, Outline},
     engine::Sandbox,
+    fault::{Fault, TrapReason, classify},
     handler::{Handler, HandlerContext, HandlerSpec},
     instance::{self, ExportIndices, GuestState},
     limits::Limits,
     snapshot,
+    text::cut,
 };
+
+/// The longest words of wasmtime that an error quotes, in bytes.
+const MAX_MESSAGE: usize = 2 << 10;
 
 /// What `lifecycle.init` may use beside what it always may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -293,7 +298,7 @@ impl Sandbox {
         pre: &InstancePre<GuestState>,
         spec: PrepareSpec,
     ) -> Result<(), PrepareError> {
-        let init_timeout = spec.limits.init_timeout;
+        let (init_timeout, memory_bytes) = (spec.limits.init_timeout, spec.limits.memory_bytes);
         let context = std::sync::Arc::new(HandlerContext::new(HandlerSpec {
             model: spec.model,
             version: 0,
@@ -318,7 +323,17 @@ impl Sandbox {
                     message: format!("{error:#}"),
                 });
             }
-            Ok(Err((error, _))) => format!("{:#}", error),
+            Ok(Err((error, denied))) => {
+                match classify(&error, denied, memory_bytes, init_timeout) {
+                    Fault::Trap {
+                        reason: TrapReason::Other,
+                        ..
+                    } => cut(format!("{error:#}"), MAX_MESSAGE),
+                    Fault::Trap { message, .. } => format!("it trapped: {message}"),
+                    Fault::Timeout { limit } => format!("no end within {} ms", limit.as_millis()),
+                    fault => fault.to_string(),
+                }
+            }
             Err(_) => format!("no end within {} ms", init_timeout.as_millis()),
         };
         Err(PrepareError::StartFailed {

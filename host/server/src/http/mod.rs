@@ -13,6 +13,7 @@ mod predict;
 mod request_id;
 mod seldom;
 mod upload;
+mod upload_body;
 
 pub(crate) use access::{ANONYMOUS, Access};
 pub(crate) use app::{App, Routes, router};
