@@ -69,6 +69,6 @@ fn keep_all<T>(mut make: impl FnMut() -> T) -> ! {
 
 #[expect(unconditional_recursion, reason = "what is asked for")]
 fn recurse(depth: u64) -> u64 {
-    let frame = black_box([now(); 64]);
+    let frame = black_box([now().wrapping_add(depth); 64]);
     recurse(depth + 1) + frame.iter().sum::<u64>()
 }

@@ -61,6 +61,22 @@ async fn a_start_function_that_misbehaves_refuses_its_upload() {
 }
 
 #[tokio::test]
+async fn names_without_end_are_refused_in_few_words() {
+    let server = Start::new().ready().await;
+    let name = |n: usize| format!("x{n}-{}", "long".repeat(20_000));
+    for (what, code) in [("import", "denied_imports"), ("export", "missing_export")] {
+        let parts: String = (0..40)
+            .map(|n| match what {
+                "import" => format!("(import \"{}\" (instance))", name(n)),
+                _ => format!("(instance $i{n}) (export \"{}\" (instance $i{n}))", name(n)),
+            })
+            .collect();
+        let component = wat::parse_str(format!("(component {parts})")).unwrap();
+        refused(&server, &Package::handler("odd", component), code).await;
+    }
+}
+
+#[tokio::test]
 async fn a_realloc_that_misbehaves_ends_its_own_request() {
     let server = Start::new().ready().await;
     server.upload(&Package::guest("counter")).await.is(201);

@@ -141,8 +141,11 @@ fn id(word: &Word) -> String {
     format!("{}.{}", word.guest, word.word)
 }
 
+/// Names and values.
+type Labels<'a> = [(&'a str, &'a str); 2];
+
 async fn each_is_counted(server: &Server, words: &[Word]) {
-    let mut expected: BTreeMap<(&str, [(&str, &str); 2]), f64> = BTreeMap::new();
+    let mut expected: BTreeMap<(&str, Labels<'_>), f64> = BTreeMap::new();
     let models: Vec<_> = words.iter().map(Word::model).collect();
     for (word, model) in words.iter().zip(&models) {
         let mut count = |metric, label, value| {
