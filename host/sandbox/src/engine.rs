@@ -204,7 +204,9 @@ fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
         // on the next request (and a shoot-down of the other cores' TLBs now). Measured in
         // design section 3: 8,000-11,000 requests a second without, 30,000 with.
         .pagemap_scan(Enabled::Auto)
-        .linear_memory_keep_resident(16 << 20)
+        // What a guest touched beyond this goes back all the same: a slot keeps it for good,
+        // and greedy guests fill one slot after another.
+        .linear_memory_keep_resident(4 << 20)
         .table_keep_resident(1 << 20)
         // Fiber stacks hold host data only and are never readable by a guest, so they are
         // not zeroed (the default) and stay resident.

@@ -7,14 +7,9 @@ use thiserror::Error;
 use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 
 use crate::{
-    host::shorten,
     refusals::{Limit, Refusals},
+    text::cut,
 };
-
-/// The longest message and backtrace that are kept, in bytes. The names in a backtrace are
-/// the component's own, of any length.
-const MAX_MESSAGE: usize = 2 << 10;
-const MAX_BACKTRACE: usize = 16 << 10;
 
 /// Why a handler gave no answer. None of these says anything about the host: the instance
 /// is gone and the next request gets another.
@@ -115,6 +110,11 @@ impl TrapReason {
     }
 }
 
+/// The longest message and backtrace that are kept, in bytes: both may quote names that a
+/// guest chose, which may be 100,000 bytes long each.
+const MAX_MESSAGE: usize = 2 << 10;
+const MAX_BACKTRACE: usize = 8 << 10;
+
 /// Raised from the epoch callback when a request's time is over.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the request's time is over")]
@@ -211,8 +211,8 @@ pub(crate) fn classify(
         .unwrap_or_default();
     Fault::Trap {
         reason,
-        message: shorten(message, MAX_MESSAGE),
-        backtrace: shorten(backtrace, MAX_BACKTRACE),
+        message: cut(message, MAX_MESSAGE),
+        backtrace: cut(backtrace, MAX_BACKTRACE),
     }
 }
 

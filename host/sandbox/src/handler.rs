@@ -22,10 +22,10 @@ use crate::{
     engine::Sandbox,
     fault::{Fault, classify, count_boundary},
     graph_loader::GraphLoader,
-    host::shorten,
     instance::{self, ExportIndices, GuestState, Ready, deadline_for},
     limits::Limits,
     refusals::{Limit, Refusals},
+    text::{cut, printable},
     warm::WarmPool,
 };
 
@@ -266,6 +266,7 @@ impl Handler {
         let mut ready = match inner.instance(deadline, time).await {
             Ok(ready) => ready,
             Err(fault) => {
+                log_fault(&inner.context, &call.request_id, &fault);
                 let mut refusals = Refusals::default();
                 if let Some(limit) = fault.limit() {
                     refusals.ended_by(limit);
@@ -296,7 +297,7 @@ impl Handler {
             Err(_) => Err(Fault::Timeout { limit: time }),
         };
         let signals = std::mem::take(&mut ready.store.data_mut().signals);
-        if inner.reuse && result.is_ok() {
+        if inner.reuse && is_well(&result) && !ready.memory_denied() {
             inner.warm.put_back(ready);
         } else {
             inner.warm.retire(ready);
@@ -319,28 +320,42 @@ impl Handler {
     }
 }
 
-/// The longest message of a failure that is kept, in bytes: it goes into the answer, or the
-/// log.
-const MAX_FAILURE: usize = 8 << 10;
-
 /// What a response may have of headers, in bytes, its content type included: as much as
 /// usual clients and proxies read.
 const MAX_RESPONSE_HEAD: usize = 32 << 10;
 
+/// Whether an instance may serve again. One that answers, or says what is wrong with what a
+/// caller sent, may; one that failed by itself may be full of what it kept, and would fail
+/// every caller after.
+fn is_well<T>(result: &Result<Result<T, Failure>, Fault>) -> bool {
+    matches!(
+        result,
+        Ok(Ok(_)
+            | Err(Failure::InvalidInput(_)
+                | Failure::UnsupportedMediaType(_)
+                | Failure::TooLarge(_)))
+    )
+}
+
+/// The longest message of a failure that is kept, in bytes: it goes into the answer, or the
+/// log.
+const MAX_FAILURE: usize = 4 << 10;
+
 /// A handler's failure with its texts cut to size.
 fn bounded(failure: Failure) -> Failure {
-    let cut = |text| shorten(text, MAX_FAILURE);
+    let cut = |text| cut(text, MAX_FAILURE);
     match failure {
         Failure::InvalidInput(problem) => Failure::InvalidInput(Problem {
             message: cut(problem.message),
             field: problem.field.map(cut),
         }),
-        Failure::UnsupportedMediaType(text) => Failure::UnsupportedMediaType(cut(text)),
-        Failure::TooLarge(text) => Failure::TooLarge(cut(text)),
-        Failure::Overloaded(text) => Failure::Overloaded(cut(text)),
-        Failure::NotReady(text) => Failure::NotReady(cut(text)),
-        Failure::Timeout(text) => Failure::Timeout(cut(text)),
-        Failure::Internal(text) => Failure::Internal(cut(text)),
+        Failure::UnsupportedMediaType(message) => Failure::UnsupportedMediaType(cut(message)),
+        Failure::TooLarge(message) => Failure::TooLarge(cut(message)),
+        Failure::Overloaded(message) => Failure::Overloaded(cut(message)),
+        Failure::NotReady(message) => Failure::NotReady(cut(message)),
+        Failure::Timeout(message) => Failure::Timeout(cut(message)),
+        // This one is logged.
+        Failure::Internal(message) => Failure::Internal(printable(&cut(message)).into_owned()),
     }
 }
 

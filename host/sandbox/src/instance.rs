@@ -22,6 +22,10 @@ use crate::{
     refusals::{Limit, Refusals},
 };
 
+/// Random bytes that one call may ask for: they are made on the executor's thread, some 5 ns
+/// each, and a guest that wants more may call again.
+const RANDOM_BYTES: u64 = 128 << 10;
+
 /// What host functions see of the instance that calls them.
 pub(crate) struct GuestState {
     pub(crate) handler: Arc<HandlerContext>,
@@ -72,16 +76,13 @@ impl GuestState {
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
-            .max_random_size(MAX_RANDOM);
+            .max_random_size(RANDOM_BYTES);
         if let Some(seed) = self.fixed_seed {
             builder.insecure_random_seed(seed);
         }
         builder.build()
     }
 }
-
-/// Random bytes of one call, at most: they are made on the executor's thread, some 5 ns each.
-const MAX_RANDOM: u64 = 128 << 10;
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {

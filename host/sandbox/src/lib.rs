@@ -24,6 +24,7 @@ mod parts;
 mod prepare;
 mod refusals;
 mod snapshot;
+mod text;
 mod warm;
 
 pub use bindings::types::{Failure, Problem, Request, Response};

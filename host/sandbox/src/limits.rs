@@ -53,11 +53,13 @@ pub struct Limits {
 
 impl Limits {
     /// What a guest may hand to the host in one call, in bytes: the largest thing that it may
-    /// give, and 1 MiB for what stands beside it. Strings and lists may lie over one another
-    /// in a guest's memory, so its memory's size bounds no call.
+    /// give, or what its memory holds up to a bound, and 1 MiB for what stands beside it.
+    /// Strings and lists may lie over one another in a guest's memory and are copied as often
+    /// as they are named, so its memory's size alone bounds no call.
     pub(crate) fn call_bytes(&self) -> usize {
-        let largest = self.tensor_bytes.max(self.response_bytes);
-        largest.saturating_add(1 << 20)
+        const CARRIED: usize = 64 << 20;
+        let largest = self.tensor_bytes.max(CARRIED).min(self.memory_bytes);
+        largest.max(self.response_bytes).saturating_add(1 << 20)
     }
 }
 

@@ -11,15 +11,18 @@ use crate::{
     code_cache::CodeId,
     component::{Exports, Outline},
     engine::Sandbox,
-    fault::classify,
+    fault::{Fault, TrapReason, classify},
     handler::{Handler, HandlerContext, HandlerSpec},
-    host::shorten,
     instance::{self, ExportIndices, GuestState},
     limits::Limits,
     parts,
     refusals::Limit,
     snapshot,
+    text::cut,
 };
+
+/// The longest words of wasmtime that an error quotes, in bytes.
+const MAX_MESSAGE: usize = 2 << 10;
 
 /// What `lifecycle.init` may use beside what it always may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -213,7 +216,7 @@ fn list(names: &[String]) -> String {
     let mut words: Vec<_> = names
         .iter()
         .take(MOST)
-        .map(|name| shorten(name.clone(), 200))
+        .map(|name| cut(name.clone(), 200))
         .collect();
     if names.len() > MOST {
         words.push(format!("and {} more", names.len() - MOST));
@@ -404,7 +407,17 @@ impl Sandbox {
                     return Err(refused);
                 }
                 let fault = classify(&error, denied, limits.memory_bytes, init_timeout);
-                (fault.to_string(), fault.limit().map(in_init))
+                let limit = fault.limit().map(in_init);
+                let message = match fault {
+                    Fault::Trap {
+                        reason: TrapReason::Other,
+                        ..
+                    } => cut(format!("{error:#}"), MAX_MESSAGE),
+                    Fault::Trap { message, .. } => format!("it trapped: {message}"),
+                    Fault::Timeout { limit } => format!("no end within {} ms", limit.as_millis()),
+                    fault => fault.to_string(),
+                };
+                (message, limit)
             }
             Err(_) => (
                 format!("no end within {} ms", init_timeout.as_millis()),

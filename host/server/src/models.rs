@@ -395,9 +395,13 @@ impl Models {
         name: &ModelName,
         who: Option<&str>,
     ) -> Result<(), ModelsError> {
-        self.inner.registry.delete_model(name, who).await?;
-        self.inner.entries.write().remove(name);
-        Ok(())
+        let deleted = self.inner.registry.delete_model(name, who).await;
+        // A deletion that was cut off may have been ended behind our back: then the model
+        // is gone from the registry and not from here.
+        if matches!(deleted, Ok(()) | Err(RegistryError::ModelNotFound { .. })) {
+            self.inner.entries.write().remove(name);
+        }
+        Ok(deleted?)
     }
 
     /// What the registry has of a model.

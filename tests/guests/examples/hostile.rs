@@ -24,6 +24,12 @@
 //! | `bad-header` | answers with headers that the host must refuse |
 //! | `bad-content-type` | answers with a content type that is no header value |
 //! | `bad-utf8` | answers a string that is none |
+//! | `abort`, `threads` | aborts; starts a thread, which there is not |
+//! | `graph` | opens the graph `name` |
+//! | `echo-name` | opens a graph whose name has `n` bytes |
+//!
+//! More words, by what they are after: `hostile/handles.rs`, `hostile/leaks.rs`,
+//! `hostile/said.rs` and `hostile/wasi.rs`. How each ends is in `tests/guests/hostile.txt`.
 
 use std::hint::black_box;
 
@@ -88,14 +94,39 @@ fn predict(ctx: &Context, request: &Request) -> Result<Response, Failure> {
             .with_header("x-fine", "yes")),
         "bad-content-type" => Ok(Response::new("text/plain\r\nset-cookie: a=b", "answered")),
         "bad-utf8" => Ok(Response::new(utf8::broken(), "answered")),
-        other => Err(Failure::invalid_field(
-            "do",
-            format!("`{other}` is nothing I do"),
-        )),
+        "abort" => std::process::abort(),
+        "threads" => match std::thread::Builder::new().spawn(forever_elsewhere) {
+            Ok(_) => done(),
+            Err(error) => Err(Failure::internal(error)),
+        },
+        "graph" => open(ctx, ctx.query("name").unwrap_or_default()),
+        "echo-name" => open(
+            ctx,
+            &"n".repeat(usize::try_from(number.unwrap_or(1 << 20))?),
+        ),
+        other => handles::act(other, ctx, number)
+            .or_else(|| leaks::act(other, number))
+            .or_else(|| said::act(other, number))
+            .or_else(|| wasi::act(other, number))
+            .unwrap_or_else(|| {
+                Err(Failure::invalid_field(
+                    "do",
+                    format!("`{other}` is nothing I do"),
+                ))
+            }),
     }
 }
 
 aegis_guest::handler!(predict);
+
+#[path = "hostile/handles.rs"]
+mod handles;
+#[path = "hostile/leaks.rs"]
+mod leaks;
+#[path = "hostile/said.rs"]
+mod said;
+#[path = "hostile/wasi.rs"]
+mod wasi;
 
 fn answer(value: Value) -> Result<Response, Failure> {
     Ok(Response::new("application/json", value.to_string()))
@@ -122,6 +153,15 @@ fn digits(ctx: &Context, runs: u64) -> Result<Response, Failure> {
 fn run(ctx: &Context, name: &str, tensor: Tensor<'_>) -> Result<Response, Failure> {
     ctx.graph("digits")?.run(&[(name, tensor)])?;
     done()
+}
+
+fn open(ctx: &Context, name: &str) -> Result<Response, Failure> {
+    ctx.graph(name)?;
+    done()
+}
+
+fn forever_elsewhere() {
+    forever();
 }
 
 fn forever() -> ! {

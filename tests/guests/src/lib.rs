@@ -9,7 +9,12 @@
 //! | `vocabulary` | a good `init`: 100,000 entries, made once and looked up by requests |
 //! | `init_fails` | an `init` that gives up with a message |
 //! | `init_random`, `init_clock` | an `init` that wants what is denied unless granted |
+//! | `init_hostile` | an `init` that misbehaves as its configuration says |
 //! | `sockets` | imports `wasi:sockets`, which no handler is granted |
 //! | `tensors` | `infer` only: gives its tensors back, or runs a graph on them |
+//!
+//! `wat/raw.wat` does what no compiler would let out: every trap there is, and the canonical
+//! ABI broken. `hostile.txt` and `raw.txt` list what those two are asked to do and how that
+//! must end, for the tests and for the bench.
 //!
 //! This library is empty: guests share nothing.

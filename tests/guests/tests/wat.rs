@@ -14,6 +14,8 @@ fn all_assemble_and_all_but_one_are_components() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let binary = wat::parse_file(&path).unwrap();
+        let valid = wasmparser::validate(&binary).map(drop);
+        assert!(valid.is_ok(), "{path:?}: {valid:?}");
         assert_eq!(
             is_component(&binary),
             !path.ends_with("not_a_component.wat"),

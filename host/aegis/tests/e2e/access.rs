@@ -262,8 +262,10 @@ async fn what_is_under_way_at_the_listener_for_management_is_finished() {
         .ready()
         .await;
     let mut raw = Raw::connect(&admin_address(&server).await).await;
-    raw.send("PUT /v1/models/nobody/traffic HTTP/1.1\r\nhost: a\r\ncontent-length: 12\r\n\r\n")
-        .await;
+    raw.send(
+        "PUT /v1/models/nobody/traffic HTTP/1.1\r\nhost: localhost\r\ncontent-length: 12\r\n\r\n",
+    )
+    .await;
     eventually("the call is under way", async || {
         let labels = [("endpoint", "/v1/models/{model}/traffic")];
         let metrics = server.metrics().await;
@@ -379,7 +381,7 @@ async fn strangers_who_begin_uploads_take_nobodys_place() {
     for _ in 0..3 {
         let mut raw = server.raw().await;
         raw.send(
-            "POST /v1/models/spam/versions HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+            "POST /v1/models/spam/versions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: multipart/form-data; boundary=b\r\n\
              content-length: 1000000000000\r\n\r\n--b\r\n",
         )

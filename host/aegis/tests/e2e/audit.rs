@@ -197,7 +197,7 @@ async fn a_caller_who_goes_away_is_written_down() {
     let server = Start::new().ready().await;
     let mut raw = server.raw().await;
     raw.send(
-        "PUT /v1/models/spam/traffic HTTP/1.1\r\nhost: a\r\nx-request-id: gone\r\n\
+        "PUT /v1/models/spam/traffic HTTP/1.1\r\nhost: localhost\r\nx-request-id: gone\r\n\
          content-length: 100\r\n\r\n{",
     )
     .await;

@@ -33,5 +33,7 @@ mod restart;
 mod snapshot;
 mod upload;
 mod upload_broken;
+mod upload_crash;
+mod upload_pressed;
 mod upload_refused;
 mod wire;

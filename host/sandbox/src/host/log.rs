@@ -19,10 +19,13 @@ use wasmtime_wasi_io::{
     streams::{OutputStream, StreamResult},
 };
 
-use crate::handler::HandlerContext;
+use crate::{handler::HandlerContext, text::printable};
 
 /// A line longer than this is logged in pieces, so that one line has a bounded size.
 const MAX_LINE: usize = 4 << 10;
+
+/// A line counts at least this much, as what the host writes around it is not free.
+const LEAST_LINE: usize = 64;
 
 /// The last bytes kept for the message of a failed `init` or start.
 const KEPT_TAIL: usize = 4 << 10;
@@ -89,7 +92,7 @@ impl GuestLog {
     /// Whether `bytes` more may be logged. Says so once when they may not.
     fn admit(&self, bytes: usize, handler: &HandlerContext) -> bool {
         let mut state = self.state.lock();
-        if state.written.saturating_add(bytes) <= self.limit {
+        if !self.was_cut() && state.written.saturating_add(bytes) <= self.limit {
             state.written += bytes;
             return true;
         }
@@ -108,6 +111,7 @@ impl GuestLog {
 
     fn line(&self, line: &[u8], stream: &'static str, handler: &HandlerContext) {
         let text = String::from_utf8_lossy(line);
+        let text = printable(&text);
         let mut state = self.state.lock();
         if state.tail.len() < KEPT_TAIL {
             state.tail.push_str(&text);
@@ -143,17 +147,30 @@ impl LogStream {
     }
 
     fn take(&self, bytes: &[u8]) {
-        if !self.log.admit(bytes.len(), &self.handler) {
-            return;
-        }
         let mut line = self.line.lock();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             let (text, ended) = match piece.strip_suffix(b"\n") {
                 Some(text) => (text, true),
                 None => (piece, false),
             };
-            line.extend_from_slice(text);
-            if ended || line.len() >= MAX_LINE {
+            // What is admitted is what may be kept and logged; from the first line that is
+            // not, the rest is dropped unread.
+            let least = if ended {
+                LEAST_LINE.saturating_sub(line.len())
+            } else {
+                0
+            };
+            if !self.log.admit(piece.len().max(least), &self.handler) {
+                return;
+            }
+            for part in text.chunks(MAX_LINE) {
+                if line.len() + part.len() > MAX_LINE {
+                    self.log.line(&line, self.stream, &self.handler);
+                    line.clear();
+                }
+                line.extend_from_slice(part);
+            }
+            if ended {
                 self.log.line(&line, self.stream, &self.handler);
                 line.clear();
             }

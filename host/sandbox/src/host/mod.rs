@@ -72,33 +72,3 @@ fn in_init(import: &str, grants: &[InitGrant]) -> bool {
 fn add_config(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     bindings::wasi::config::store::add_to_linker::<_, HasSelf<GuestState>>(linker, |s| s)
 }
-
-/// `text`, or its first `most` bytes with a sign that there was more: what a guest wrote and
-/// the host keeps has a bounded size.
-pub(crate) fn shorten(mut text: String, most: usize) -> String {
-    const MORE: char = '…';
-    if text.len() > most {
-        let end = (0..=most.saturating_sub(MORE.len_utf8()))
-            .rev()
-            .find(|&at| text.is_char_boundary(at))
-            .unwrap_or(0);
-        text.truncate(end);
-        text.push(MORE);
-        text.shrink_to_fit();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_text_is_cut_between_characters_and_gives_its_memory_back() {
-        let cut = shorten("é".repeat(1000), 10);
-        assert_eq!(cut, "ééé…");
-        assert!(cut.capacity() < 100);
-        assert_eq!(shorten("short".to_owned(), 5), "short");
-        assert_eq!(shorten("long".to_owned(), 0), "…");
-    }
-}

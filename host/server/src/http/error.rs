@@ -28,6 +28,10 @@ pub(crate) struct ApiError {
     pub(crate) limit: Option<Limit>,
 }
 
+/// The most of a message that is sent, in bytes: it may quote what a caller or a component
+/// named, at any length.
+const MAX_MESSAGE: usize = 16 << 10;
+
 /// Seconds after which a caller that was turned away may come back.
 const RETRY_AFTER: &str = "1";
 
@@ -69,7 +73,10 @@ impl ApiError {
     /// the caller gets the id.
     pub(crate) fn into_response(self, request_id: &str) -> Response {
         let body = serde_json::to_vec(&Shape {
-            error: &self.message,
+            error: self
+                .message
+                .get(..self.message.floor_char_boundary(MAX_MESSAGE))
+                .unwrap_or_default(),
             code: self.code,
             request_id,
             field: self.field.as_deref(),

@@ -13,6 +13,7 @@ mod predict;
 mod request_id;
 mod seldom;
 mod upload;
+mod upload_body;
 mod web_page;
 
 pub(crate) use access::{ANONYMOUS, Access};

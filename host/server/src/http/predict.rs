@@ -216,20 +216,38 @@ fn forwarded(headers: &HeaderMap, names: &[String]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The handler's response as HTTP. A content type that cannot be sent is the handler's
-/// error; a header that may not be is left out, with a line in the log.
+/// The most headers of a handler that are sent, and the most bytes of them, content type
+/// included: what clients and proxies still read (many stop at 8 KiB for all of a head).
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 8 << 10;
+
+/// The handler's response as HTTP. A content type that cannot be sent, or more headers than
+/// are sent, is the handler's error; a header that may not be is left out, with a line in
+/// the log.
 fn to_http(
     response: aegis_sandbox::Response,
     app: &App,
     version: &LoadedVersion,
     id: &str,
 ) -> Result<Response, ApiError> {
+    let headers = response.headers.len();
+    let bytes = response
+        .headers
+        .iter()
+        .fold(response.content_type.len(), |sum, (name, value)| {
+            sum.saturating_add(name.len()).saturating_add(value.len())
+        });
+    if headers > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
+        let message = format!(
+            "the handler's response has {headers} headers of {bytes} bytes, content type \
+             included, which is over the limit of {MAX_HEADERS} headers and {MAX_HEADER_BYTES} \
+             bytes"
+        );
+        return Err(unsendable(version, id, "response_too_large", message));
+    }
     let content_type = HeaderValue::try_from(response.content_type).map_err(|_| {
-        ApiError::new(
-            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
-            "handler_error",
-            "the model's handler answered with a content type that cannot be sent",
-        )
+        let message = "the model's handler answered with a content type that cannot be sent";
+        unsendable(version, id, "handler_error", message.to_owned())
     })?;
     let mut http = Response::new(app.bodies.answer(response.body)?);
     http.headers_mut()
@@ -249,6 +267,16 @@ fn to_http(
         }
     }
     Ok(http)
+}
+
+fn unsendable(version: &LoadedVersion, id: &str, code: &'static str, message: String) -> ApiError {
+    tracing::error!(
+        model = %version.name,
+        version = version.version.get(),
+        request_id = %id,
+        "{message}"
+    );
+    ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, code, message)
 }
 
 /// Whether a handler may set this header: not those that frame the message (RFC 9110,

@@ -14,7 +14,13 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{app::App, audit, error::ApiError, manage::promote_flag};
+use super::{
+    app::App,
+    audit,
+    error::ApiError,
+    manage::promote_flag,
+    upload_body::{MAX_UNREAD, Unread},
+};
 
 #[derive(Serialize)]
 struct Uploaded {
@@ -135,6 +141,8 @@ async fn take(
 }
 
 async fn receive(app: &App, name: ModelName, request: Request) -> Result<Package, ApiError> {
+    let unread = Unread::default();
+    let request = request.map(|body| unread.of(body));
     let mut multipart = Multipart::from_request(request, &())
         .await
         .map_err(|rejection| {
@@ -147,10 +155,11 @@ async fn receive(app: &App, name: ModelName, request: Request) -> Result<Package
     let mut upload = app.models.begin_upload(name).await?;
     loop {
         let next = in_time(app, multipart.next_field()).await?;
-        let Some(field) = next.map_err(cut_off)? else {
+        let Some(field) = next.map_err(|error| cut_off(&unread, error))? else {
             return Ok(upload.finish().await?);
         };
-        receive_part(app, &mut upload, field).await?;
+        unread.read();
+        receive_part(app, &mut upload, field, &unread).await?;
     }
 }
 
@@ -158,6 +167,7 @@ async fn receive_part(
     app: &App,
     upload: &mut Upload,
     mut field: Field<'_>,
+    unread: &Unread,
 ) -> Result<(), ApiError> {
     let Some(path) = field.file_name().map(str::to_owned) else {
         return Err(ApiError::bad_request(
@@ -170,7 +180,12 @@ async fn receive_part(
         ));
     };
     let mut part = upload.part(&path).await?;
-    while let Some(bytes) = in_time(app, field.chunk()).await?.map_err(cut_off)? {
+    loop {
+        let next = in_time(app, field.chunk()).await?;
+        let Some(bytes) = next.map_err(|error| cut_off(unread, error))? else {
+            break;
+        };
+        unread.read();
         part.write(bytes).await?;
     }
     part.finish().await?;
@@ -191,7 +206,16 @@ async fn in_time<T>(app: &App, step: impl Future<Output = T>) -> Result<T, ApiEr
     })
 }
 
-fn cut_off(error: axum::extract::multipart::MultipartError) -> ApiError {
+fn cut_off(unread: &Unread, error: axum::extract::multipart::MultipartError) -> ApiError {
+    if unread.is_over() {
+        return ApiError::bad_request(
+            "upload_unreadable",
+            format!(
+                "{MAX_UNREAD} bytes came without a part or a piece of one: the boundary is not \
+                 the one that the content type names, or the headers of a part are too long"
+            ),
+        );
+    }
     ApiError::bad_request(
         "upload_incomplete",
         format!(

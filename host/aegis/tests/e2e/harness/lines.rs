@@ -6,7 +6,10 @@ use std::{
     thread,
 };
 
-/// Lines of one stream so far.
+/// How many lines are kept: a test of many thousand requests has no use for the first ones.
+const KEPT: usize = 20_000;
+
+/// Lines of one stream so far, the latest of them.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
 
@@ -18,7 +21,11 @@ impl Lines {
         let kept = lines.clone();
         thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                kept.0.lock().expect("the lines").push(line);
+                let mut lines = kept.0.lock().expect("the lines");
+                if lines.len() == KEPT {
+                    lines.drain(..KEPT / 2);
+                }
+                lines.push(line);
             }
         });
         lines

@@ -35,10 +35,7 @@ impl Package {
     /// The guest `hostile` with the graph `digits`, under a name of its own.
     pub(crate) fn hostile(name: &str, limits: &str) -> Package {
         let handler = Package::handler(name, read("target/guests/hostile.wasm"));
-        handler
-            .file("digits.onnx", read("models/digits/digits.onnx"))
-            .and("[[graph]]\nname = \"digits\"\nfile = \"digits.onnx\"")
-            .and(&format!("[limits]\n{limits}"))
+        handler.with_digits().and(&format!("[limits]\n{limits}"))
     }
 
     /// The guest `nn` with these networks as graphs of their names: examples' by their model,
@@ -69,6 +66,23 @@ impl Package {
     pub(crate) fn wat(file: &str) -> Package {
         let text = root().join("tests/guests/wat").join(file);
         Package::handler("odd", wat::parse_file(text).expect("WebAssembly text"))
+    }
+
+    /// The component `raw.wat` with these pieces of its text replaced.
+    pub(crate) fn raw(name: &str, changes: &[(&str, &str)]) -> Package {
+        let text = read("tests/guests/wat/raw.wat");
+        let text = String::from_utf8(text).expect("UTF-8");
+        let text = changes.iter().fold(text, |text, (what, by)| {
+            assert!(text.contains(what), "{what}");
+            text.replace(what, by)
+        });
+        Package::handler(name, wat::parse_str(text).expect("WebAssembly text"))
+    }
+
+    /// The same with the graph `digits`.
+    pub(crate) fn with_digits(self) -> Package {
+        self.file("digits.onnx", read("models/digits/digits.onnx"))
+            .and("[[graph]]\nname = \"digits\"\nfile = \"digits.onnx\"")
     }
 
     /// A package of a manifest only.

@@ -23,6 +23,12 @@ impl Raw {
         self.0.write_all(bytes.as_ref()).await.expect("sent");
     }
 
+    /// Sends, unless the server reads no more; whether it went.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let sent = timeout(Duration::from_secs(2), self.0.write_all(bytes.as_ref())).await;
+        sent.is_ok_and(|sent| sent.is_ok())
+    }
+
     /// What comes until the server closes the connection.
     pub(crate) async fn read_to_end(&mut self) -> String {
         let mut bytes = Vec::new();

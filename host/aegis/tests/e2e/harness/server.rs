@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -69,7 +70,12 @@ impl Start {
             }
         }
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(if self.flags.iter().any(|flag| flag == "--log-format") {
+                [].as_slice()
+            } else {
+                ["--log-format", "json"].as_slice()
+            })
             .arg("--data")
             .arg(&data)
             .args(&self.flags)
@@ -82,7 +88,7 @@ impl Start {
         let stdout = Lines::follow(child.stdout.take().expect("a pipe"));
         let stderr = Lines::follow(child.stderr.take().expect("a pipe"));
         let mut server = Server {
-            child,
+            child: Mutex::new(child),
             address: String::new(),
             data,
             stdout,
@@ -109,7 +115,7 @@ fn client() -> Client {
 
 /// A server that runs until it is stopped or dropped.
 pub(crate) struct Server {
-    child: Child,
+    child: Mutex<Child>,
     /// Host and port.
     pub(crate) address: String,
     pub(crate) data: PathBuf,
@@ -122,14 +128,16 @@ pub(crate) struct Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Ok(child) = self.child.get_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
 impl Server {
     async fn wait_for(&mut self, part: &str, lines: &Lines) -> String {
-        let (child, stderr) = (&mut self.child, &self.stderr);
+        let (child, stderr) = (self.child.get_mut().expect("the process"), &self.stderr);
         eventually(part, async || {
             let line = lines.with(part);
             if line.is_none()
@@ -216,6 +224,11 @@ impl Server {
         Raw::connect(&self.address).await
     }
 
+    /// The log so far, as it was written.
+    pub(crate) fn log_text(&self) -> String {
+        self.stderr.all().join("\n")
+    }
+
     /// The log so far, a JSON object a line.
     pub(crate) fn log(&self) -> Vec<Value> {
         let line = |line: &String| {
@@ -240,11 +253,31 @@ impl Server {
         .await
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.lock().expect("the process").id()
+    }
+
+    /// A number of the system's account of the process, such as `VmRSS:`.
+    pub(crate) fn number_of_status(&self, key: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(path).expect("a running process");
+        let line = status.lines().find(|line| line.starts_with(key));
+        let mut words = line.expect("the key").split_whitespace();
+        words.nth(1).expect("a value").parse().expect("a number")
+    }
+
+    /// Sends SIGKILL.
+    pub(crate) fn kill(&self) {
+        let mut child = self.child.lock().expect("the process");
+        child.kill().expect("a process");
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         // The shell's own `kill`, as there is none in the standard library.
         let sent = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {}", self.child.id())])
+            .args(["-c", &format!("kill -TERM {}", self.pid())])
             .status()
             .expect("a shell");
         assert!(sent.success());
@@ -252,7 +285,7 @@ impl Server {
 
     /// A figure of `/proc/PID/status` in KiB, such as `VmHWM`, the most memory it ever had.
     pub(crate) fn memory_kib(&self, figure: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
+        let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(path).expect("the process's status");
         let line = status.lines().find(|line| line.starts_with(figure));
         let number = line.and_then(|line| line.split_whitespace().nth(1));
@@ -261,7 +294,7 @@ impl Server {
 
     /// Waits until it has ended by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        let child = &mut self.child;
+        let child = self.child.get_mut().expect("the process");
         eventually("the server's end", async || {
             child.try_wait().expect("its status")
         })

@@ -8,9 +8,9 @@ use wasmtime::component::Resource;
 use super::{Errable, GuestTensor, MAX_QUOTED, graph::HeldGraph, quoted};
 use crate::{
     bindings::wasi::nn::{errors::ErrorCode, inference},
-    host::shorten,
     instance::GuestState,
     refusals::Limit,
+    text::cut,
 };
 
 /// A guest's `graph-execution-context`. It holds its graph, so it outlives the `graph`
@@ -34,7 +34,7 @@ impl GuestState {
                 GuestTensor::Usable(tensor) => {
                     // The graph's own copy of the name, where it has one: no allocation.
                     let name = ports.iter().find(|port| *port.name == *name).map_or_else(
-                        || Arc::from(shorten(name, MAX_QUOTED)),
+                        || Arc::from(cut(name, MAX_QUOTED)),
                         |port| Arc::clone(&port.name),
                     );
                     taken.push(NamedTensor { name, tensor });

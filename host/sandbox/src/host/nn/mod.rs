@@ -20,11 +20,11 @@ pub use compute::GuestContext;
 pub use graph::GuestGraph;
 pub use tensor::GuestTensor;
 
-use super::shorten;
 use crate::{
     bindings::wasi::nn::errors::{self, ErrorCode},
     instance::GuestState,
     refusals::Limit,
+    text::cut,
 };
 
 type Errable<T> = wasmtime::Result<Result<T, Resource<GuestError>>>;
@@ -68,7 +68,7 @@ impl Usage {
 
 impl GuestState {
     fn nn_error<T>(&mut self, code: ErrorCode, data: impl Into<String>) -> Errable<T> {
-        let data = shorten(data.into(), MAX_ERROR_DATA);
+        let data = cut(data.into(), MAX_ERROR_DATA);
         Ok(Err(self.table.push(GuestError { code, data })?))
     }
 
@@ -117,7 +117,7 @@ impl GuestState {
 
 /// A guest's word in an error message.
 fn quoted(name: String) -> String {
-    shorten(name, MAX_QUOTED).escape_debug().to_string()
+    cut(name, MAX_QUOTED).escape_debug().to_string()
 }
 
 impl errors::Host for GuestState {}
