@@ -31,14 +31,14 @@ async fn ask(server: &Server, what: &str) -> Value {
     server.ask(&format!("nn&{what}"), "").await.ok()
 }
 
-/// A run of this network takes a second or more on any machine in use.
-const LONG: &str = "graph=slow&quiet&dims=20000,256";
+/// Runs of half a second or more on any machine in use, for far longer than their deadline.
+const LONG: &str = "graph=slow&quiet&dims=20000,256&times=100";
 
 #[tokio::test]
 async fn fault_1_compute_holds_no_thread_and_ends_at_the_deadline() {
     let server = Start::new().flag("--worker-threads", "1").ready().await;
     let server = Arc::new(server);
-    serve(&server, "auto", &["slow"], "[limits]\ntimeout_ms = 600").await;
+    serve(&server, "auto", &["slow"], "[limits]\ntimeout_ms = 5000").await;
     server.upload(&Package::guest("counter")).await.is(201);
     let slow = {
         let server = Arc::clone(&server);
