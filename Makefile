@@ -1,6 +1,6 @@
 # The everyday commands. `make` alone lists them.
 
-.PHONY: help run test lint fmt handlers runtimes bench docs
+.PHONY: help run test lint fmt handlers runtimes embeddings bench docs
 
 help: ## Lists the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -13,16 +13,21 @@ test: ## Installs what the tests need and runs them all
 
 lint: ## Format and lints, as CI has them
 	cargo fmt --all --check
+	cargo fmt --manifest-path examples/embeddings/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 fmt: ## Formats the code
 	cargo fmt --all
+	cargo fmt --manifest-path examples/embeddings/Cargo.toml
 
 handlers: ## Builds the example handlers and the tests' guests for wasm32-wasip2
 	scripts/handlers.sh
 
 runtimes: ## Brings ONNX Runtime and OpenVINO into .runtimes/ (through pip)
 	scripts/runtimes.sh
+
+embeddings: ## Fetches all-MiniLM-L6-v2 and builds its handler into .models/embeddings
+	scripts/embeddings.sh
 
 bench: ## Measures the sandbox and the server against ONNX Runtime alone (bench/README.md)
 	scripts/bench.sh $(ARGS)

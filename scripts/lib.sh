@@ -23,3 +23,28 @@ need_toolchain() {
                 "Is the network there? Then: rustup target add wasm32-wasip2"
     fi
 }
+
+# Python with pip, into $python: what comes from PyPI comes through it. Arguments: what to say where there is none.
+need_python() {
+    for candidate in "${PYTHON:-}" python3 python; do
+        if [ -n "$candidate" ] && "$candidate" -m pip --version >/dev/null 2>&1; then
+            python=$candidate
+            return
+        fi
+    done
+    die "no Python with pip was found." \
+        "Install it (Debian, Ubuntu: apt install python3-pip), or set PYTHON=…" "$@"
+}
+
+# A handler's build, in the folder that all handlers are built into.
+built=target/wasm32-wasip2/handler
+build_handler() {
+    CARGO_TARGET_DIR=target cargo build --quiet --locked --target wasm32-wasip2 --profile handler "$@"
+}
+
+# Copies a file only if it changed, so that what depends on its date is not redone, and says its size.
+place() {
+    mkdir -p "$(dirname "$2")"
+    cmp -s "$1" "$2" || cp "$1" "$2"
+    printf '%8d bytes  %s\n' "$(wc -c <"$2")" "$2"
+}

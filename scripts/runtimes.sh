@@ -11,23 +11,10 @@ ONNXRUNTIME=1.31.1
 OPENVINO=2026.4.1
 
 cd "$(dirname "$0")/.."
+. scripts/lib.sh
 root="$PWD/.runtimes"
 
 say() { printf 'runtimes: %s\n' "$*"; }
-
-need_python() {
-    for candidate in "${PYTHON:-}" python3 python; do
-        if [ -n "$candidate" ] && "$candidate" -m pip --version >/dev/null 2>&1; then
-            python=$candidate
-            return
-        fi
-    done
-    say "no Python with pip was found, and the runtimes come through it." >&2
-    say "Install it (Debian, Ubuntu: apt install python3-pip), or set PYTHON=…; or put the libraries" >&2
-    say "into .runtimes/onnxruntime/ and .runtimes/openvino/ yourself. Without them Aegis serves with its" >&2
-    say "embedded engine only." >&2
-    exit 1
-}
 
 # bring NAME VERSION FOLDER: the wheel's shared libraries from FOLDER go to .runtimes/NAME.
 bring() {
@@ -36,7 +23,8 @@ bring() {
         say "$name $version is in place"
         return
     fi
-    need_python
+    need_python "The runtimes come through it; or put the libraries into .runtimes/onnxruntime/ and" \
+        ".runtimes/openvino/ yourself. Without them Aegis serves with its embedded engine only."
     say "bringing $name $version"
     mkdir -p "$root"
     work=$(mktemp -d "$root/$name.XXXXXX")

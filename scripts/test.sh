@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests need and runs them all: the README's second command.
-# It installs: the Rust target wasm32-wasip2, and, into .runtimes/, ONNX Runtime and OpenVINO (through Python's pip).
+# It installs: the Rust target wasm32-wasip2, and, through Python's pip, ONNX Runtime and OpenVINO (into .runtimes/) and
+# the network all-MiniLM-L6-v2 (into .models/).
 # Arguments go to `cargo test`.
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,6 +12,8 @@ say "bringing the native runtimes that the tests compare"
 scripts/runtimes.sh
 say "building the handlers that the tests upload"
 scripts/handlers.sh
+say "bringing the model of sentence embeddings"
+scripts/embeddings.sh
 say "running the tests"
-# From here on a runtime that is missing fails its tests.
+# From here on what is missing fails its tests.
 AEGIS_REQUIRE_RUNTIMES=1 cargo test --workspace --locked "$@"

@@ -11,7 +11,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use commands::{models, predict, promote, push, serve, token};
+use commands::{models, new, predict, promote, push, serve, token};
 
 /// Fewer page faults and system calls than the system's allocator under load, and memory
 /// that is used again instead of being handed back and faulted in anew.
@@ -31,6 +31,8 @@ struct Cli {
 enum Command {
     /// Serve models over HTTP.
     Serve(Box<settings::ServeArgs>),
+    /// Write a handler project that is tested, built and pushed as it stands.
+    New(new::Args),
     /// Upload a model package, a folder with a model.toml.
     Push(push::Args),
     /// Ask a model for a prediction.
@@ -46,6 +48,7 @@ enum Command {
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::New(args) => new::run(args).map(|()| ExitCode::SUCCESS),
         Command::Push(args) => client::block_on(push::run(args)),
         Command::Predict(args) => client::block_on(predict::run(args)),
         Command::Models(args) => client::block_on(models::run(args)),

@@ -19,7 +19,11 @@ mod predictor;
 mod serve;
 mod version;
 
-pub use aegis_inference::{Runtime, RuntimeConfig};
+/// Of inference: what a program that serves needs to set up, and what it may ask of a network.
+pub use aegis_inference::{
+    BackendChoice, BackendKind, Dim, GraphFiles, GraphSpec, Port, Runtime, RuntimeConfig,
+    TensorType,
+};
 pub use aegis_sandbox::{Sandbox, SandboxConfig, SandboxError};
 pub use config::ServerConfig;
 pub use direct::DirectGraph;

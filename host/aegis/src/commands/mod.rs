@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod models;
+pub(crate) mod new;
 pub(crate) mod predict;
 pub(crate) mod promote;
 pub(crate) mod push;

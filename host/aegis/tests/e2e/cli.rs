@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Aegis, Package, Server, Start, complained, said};
 
 /// Runs a client command against this server.
-async fn aegis(server: &Server, words: &[&str]) -> Output {
+pub(crate) async fn aegis(server: &Server, words: &[&str]) -> Output {
     with_input(server, words, "").await
 }
 
@@ -15,7 +15,7 @@ async fn with_input(server: &Server, words: &[&str], input: &str) -> Output {
     run(&server.url(""), words, input).await
 }
 
-async fn run(server: &str, words: &[&str], input: &str) -> Output {
+pub(crate) async fn run(server: &str, words: &[&str], input: &str) -> Output {
     let command = Aegis::new(words).variable("AEGIS_SERVER", server);
     command.input(input).run().await
 }

@@ -56,9 +56,21 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
 
 /// Whether ONNX Runtime and OpenVINO are there. Where they must be, their absence fails.
 pub(crate) fn native_runtimes() -> bool {
-    let missing: Vec<_> = ["onnxruntime", "openvino"]
-        .into_iter()
-        .filter(|name| !root().join(".runtimes").join(name).is_dir())
+    is_there(".runtimes", &["onnxruntime", "openvino"], "runtimes.sh")
+}
+
+/// Whether the model `embeddings` is there. Where it must be, its absence fails.
+pub(crate) fn embeddings() -> bool {
+    let files = ["model.toml", "embeddings.wasm", "minilm.onnx"];
+    is_there(".models/embeddings", &files, "embeddings.sh")
+}
+
+/// Whether a script has brought these into a folder of the repository.
+fn is_there(folder: &str, names: &[&str], script: &str) -> bool {
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| !root().join(folder).join(name).exists())
+        .copied()
         .collect();
     if missing.is_empty() {
         return true;
@@ -68,9 +80,9 @@ pub(crate) fn native_runtimes() -> bool {
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     assert!(
         !required,
-        ".runtimes has no {}; bring it with scripts/runtimes.sh",
+        "{folder} has no {}; bring it with scripts/{script}",
         missing.join(" and no ")
     );
-    eprintln!("skipped: .runtimes has no {missing:?}; scripts/runtimes.sh brings it");
+    eprintln!("skipped: {folder} has no {missing:?}; scripts/{script} brings it");
     false
 }
