@@ -1,10 +1,12 @@
 //! The commands, one file each.
 
+pub(crate) mod inspect;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod promote;
 pub(crate) mod push;
 pub(crate) mod serve;
 pub(crate) mod token;
+pub(crate) mod worker;
 
 mod package;
