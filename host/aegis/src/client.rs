@@ -1,7 +1,7 @@
 //! What the commands that talk to a server have in common: where it is, how its errors
 //! read, and how results are printed.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -141,14 +141,11 @@ pub(crate) fn print_json(value: &Value) -> anyhow::Result<()> {
 }
 
 /// Runs a client command to its end.
-pub(crate) fn block_on(
-    command: impl Future<Output = anyhow::Result<()>>,
-) -> anyhow::Result<ExitCode> {
+pub(crate) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
         .block_on(command)
-        .map(|()| ExitCode::SUCCESS)
 }
 
 /// Lays `rows` out in columns, the first row being the head.

@@ -11,7 +11,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use commands::{models, new, predict, promote, push, serve, token};
+use commands::{inspect, models, new, predict, promote, push, serve, token, worker};
 
 /// Fewer page faults and system calls than the system's allocator under load, and memory
 /// that is used again instead of being handed back and faulted in anew.
@@ -43,17 +43,29 @@ enum Command {
     Promote(promote::Args),
     /// Make tokens, for servers that ask for them.
     Token(token::Args),
+    /// Show what a handler is, what it would be granted, and what an upload would make of it.
+    Inspect(inspect::Args),
+    /// Do one piece of the server's work in this process.
+    #[command(hide = true)]
+    Worker(worker::Args),
+}
+
+/// The status of a command that has told all it has to tell.
+fn told(ended: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
-        Command::New(args) => new::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Push(args) => client::block_on(push::run(args)),
-        Command::Predict(args) => client::block_on(predict::run(args)),
-        Command::Models(args) => client::block_on(models::run(args)),
-        Command::Promote(args) => client::block_on(promote::run(args)),
+        Command::New(args) => told(new::run(args)),
         Command::Token(args) => token::run(args),
+        Command::Push(args) => told(client::block_on(push::run(args))),
+        Command::Predict(args) => told(client::block_on(predict::run(args))),
+        Command::Models(args) => told(client::block_on(models::run(args))),
+        Command::Promote(args) => told(client::block_on(promote::run(args))),
+        Command::Inspect(args) => client::block_on(inspect::run(args)),
+        Command::Worker(args) => Ok(worker::run(&args)),
     };
     ended.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "aegis: {error:#}");

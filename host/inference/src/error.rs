@@ -5,6 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::graph::BackendKind;
+use crate::precheck::Refusal;
 
 /// Why a request was not answered with tensors.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -73,6 +74,14 @@ pub enum LoadError {
         file: String,
         /// The system's words.
         problem: String,
+    },
+    /// No backend was let near the file.
+    #[error("graph `{graph}` was refused: {refusal}")]
+    Refused {
+        /// The graph.
+        graph: String,
+        /// What is wrong with it.
+        refusal: Refusal,
     },
     /// The one backend that was asked for did not take the graph.
     #[error("graph `{graph}` was not loaded by {attempt}")]

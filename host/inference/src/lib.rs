@@ -8,6 +8,7 @@ pub mod backend;
 mod error;
 mod graph;
 mod observe;
+pub mod precheck;
 mod runtime;
 mod scheduler;
 mod tensor;

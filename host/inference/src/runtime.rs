@@ -7,6 +7,7 @@ use crate::backend::{Backend, Embedded, Network, OnnxRuntime, OpenVino};
 use crate::error::{Attempt, LoadError};
 use crate::graph::{BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec};
 use crate::observe::{Observer, Unobserved};
+use crate::precheck;
 use crate::scheduler::Settings;
 
 /// Where the native libraries may be. Empty means: only the places everyone looks in.
@@ -43,6 +44,7 @@ pub struct Runtime {
 }
 
 struct Engines {
+    config: RuntimeConfig,
     onnxruntime: OnnxRuntime,
     openvino: OpenVino,
     embedded: Embedded,
@@ -54,11 +56,18 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Self {
         Self {
             engines: Arc::new(Engines {
-                onnxruntime: OnnxRuntime::new(config.onnxruntime, config.search.clone()),
-                openvino: OpenVino::new(config.openvino, config.search),
+                onnxruntime: OnnxRuntime::new(config.onnxruntime.clone(), config.search.clone()),
+                openvino: OpenVino::new(config.openvino.clone(), config.search.clone()),
                 embedded: Embedded,
+                config,
             }),
         }
+    }
+
+    /// What it was configured with: another process finds the same libraries by it.
+    #[must_use]
+    pub fn config(&self) -> &RuntimeConfig {
+        &self.engines.config
     }
 
     /// The state of every backend, in `auto`'s order. Loads the native libraries the first time: blocking.
@@ -101,6 +110,10 @@ impl Runtime {
                 problem: error.to_string(),
             })?;
         }
+        precheck::files(spec).map_err(|refusal| LoadError::Refused {
+            graph: spec.name.clone(),
+            refusal,
+        })?;
         let (kind, network) = self.open(spec)?;
         let settings = Settings {
             sessions: spec.sessions,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use aegis_inference::{
     BackendChoice, BackendKind, ComputeError, GraphFiles, GraphSpec, LoadError, NamedTensor,
-    Runtime, RuntimeConfig, Shape, Target, Tensor, TensorType,
+    Runtime, RuntimeConfig, Shape, Target, Tensor, TensorType, precheck::Refusal,
 };
 use common::{digits, digits_input, fp32, load, network, runtime_with, spec};
 
@@ -333,23 +333,44 @@ fn a_device_that_is_not_there_is_an_error_and_never_the_processor() {
 }
 
 #[test]
-fn a_broken_file_is_refused_in_the_backends_words() {
+fn a_broken_file_is_refused_before_any_backend_reads_it() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.onnx");
     let whole = fs::read(digits()).unwrap();
     for bytes in [&b"this is no network"[..], &whole[..whole.len() / 2], &[]] {
         fs::write(&broken, bytes).unwrap();
-        for kind in BackendKind::ALL {
-            let Some(runtime) = runtime_with(kind) else {
-                continue;
-            };
-            let error = runtime.load(&spec(kind, broken.clone())).unwrap_err();
-            let LoadError::Backend { attempt, .. } = &error else {
-                panic!("{error}");
-            };
-            assert_eq!(attempt.backend, kind);
-            assert!(!attempt.words.is_empty());
-        }
+        let error = Runtime::new(RuntimeConfig::default())
+            .load(&GraphSpec::new("broken", common::onnx(&broken)))
+            .unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                LoadError::Refused {
+                    refusal: Refusal::Malformed(_),
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_graph_that_makes_no_sense_is_refused_in_the_backends_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.onnx");
+    // A graph of one node, whose operator there is not.
+    fs::write(&broken, b"\x08\x08\x42\x02\x10\x11\x3a\x16\x0a\x09\x12\x01y\x22\x04Frob\x62\x09\x0a\x01y\x12\x04\x0a\x02\x08\x01").unwrap();
+    for kind in BackendKind::ALL {
+        let Some(runtime) = runtime_with(kind) else {
+            continue;
+        };
+        let error = runtime.load(&spec(kind, broken.clone())).unwrap_err();
+        let LoadError::Backend { attempt, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(attempt.backend, kind);
+        assert!(!attempt.words.is_empty());
     }
 }
 

@@ -132,6 +132,17 @@ impl CodeCache {
         write_whole(&self.dir, &entry_path, &entry)
     }
 
+    /// Forgets what is kept under `id`.
+    pub(crate) fn remove(&self, id: &CodeId) {
+        let (code_path, entry_path) = self.paths(id);
+        // The entry first: code without one is never loaded.
+        for path in [entry_path, code_path] {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(file = %path.display(), %error, "native code that is of no use stays");
+            }
+        }
+    }
+
     fn paths(&self, id: &CodeId) -> (PathBuf, PathBuf) {
         (
             self.dir.join(format!("{}.cwasm", id.0)),

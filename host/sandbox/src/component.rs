@@ -38,6 +38,19 @@ pub struct Exports {
     pub lifecycle: bool,
 }
 
+impl Exports {
+    /// The contract's interfaces among the names of a component's exports.
+    pub(crate) fn among<'a>(names: impl Iterator<Item = &'a str>) -> Exports {
+        let mut exports = Exports::default();
+        for name in names {
+            exports.predict |= is_interface(name, PREDICT);
+            exports.infer |= is_interface(name, INFER);
+            exports.lifecycle |= is_interface(name, LIFECYCLE);
+        }
+        exports
+    }
+}
+
 pub(crate) const PREDICT: &str = "aegis:inference/predict";
 pub(crate) const INFER: &str = "aegis:inference/infer";
 pub(crate) const LIFECYCLE: &str = "aegis:inference/lifecycle";
@@ -119,28 +132,27 @@ impl Outline {
 
     /// The contract's interfaces among the exports.
     pub(crate) fn contract(&self) -> Exports {
-        let has = |interface: &str| {
-            self.exports
-                .iter()
-                .any(|name| is_interface(name, interface))
-        };
-        Exports {
-            predict: has(PREDICT),
-            infer: has(INFER),
-            lifecycle: has(LIFECYCLE),
-        }
+        Exports::among(self.exports.iter().map(String::as_str))
     }
 
     /// The imports that no handler is granted, sorted.
     pub(crate) fn denied_imports(&self) -> Vec<String> {
         self.imports
             .iter()
-            .filter(|name| !GRANTED.iter().any(|(granted, _)| covers(granted, name)))
+            .filter(|name| grant_of(name).is_none())
             .cloned()
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect()
     }
+}
+
+/// What a handler gets of the import `name`, if it gets it.
+pub(crate) fn grant_of(name: &str) -> Option<&'static str> {
+    GRANTED
+        .iter()
+        .find(|(granted, _)| covers(granted, name))
+        .map(|(_, what)| *what)
 }
 
 fn invalid(error: wasmparser::BinaryReaderError) -> PrepareError {

@@ -13,7 +13,13 @@ use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker,
 };
 
-use crate::{code_cache::CodeCache, host, instance::GuestState};
+use crate::{
+    code_cache::CodeCache,
+    host,
+    instance::GuestState,
+    prepare::PrepareError,
+    worker::{WorkerCommand, Workers},
+};
 
 /// How often running guests are interrupted to check their deadline and let others run.
 ///
@@ -51,6 +57,9 @@ pub struct SandboxConfig {
     pub max_stack_bytes: usize,
     /// Compiled code kept on disk, in bytes: beyond it the least recently used goes.
     pub cache_bytes: u64,
+    /// The program that prepares components in a process of its own. `None`: this process
+    /// does, and only the time that takes has a bound.
+    pub worker: Option<WorkerCommand>,
 }
 
 impl SandboxConfig {
@@ -64,6 +73,7 @@ impl SandboxConfig {
             warm_idle: Duration::from_secs(30),
             max_stack_bytes: 512 << 10,
             cache_bytes: 4 << 30,
+            worker: None,
         }
     }
 }
@@ -109,6 +119,7 @@ pub(crate) struct SandboxInner {
     pub(crate) cache: CodeCache,
     /// One permit for each instance that the pool has room for.
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) workers: Option<Workers>,
 }
 
 impl Sandbox {
@@ -127,9 +138,14 @@ impl Sandbox {
             path: config.cache_dir.clone(),
             source,
         })?;
-        start_clock(&serving, &building).map_err(SandboxError::Clock)?;
+        start_clock(&[&serving, &building]).map_err(SandboxError::Clock)?;
+        let workers = config
+            .worker
+            .clone()
+            .map(|command| Workers::new(command, config.cache_dir.clone()));
         Ok(Sandbox {
             inner: Arc::new(SandboxInner {
+                workers,
                 slots: Arc::new(Semaphore::new(config.max_instances as usize)),
                 config,
                 serving,
@@ -144,6 +160,20 @@ impl Sandbox {
     pub fn free_slots(&self) -> usize {
         self.inner.slots.available_permits()
     }
+
+    /// The processes that uploads are compiled and parsed in, if they are.
+    pub fn workers(&self) -> Option<&Workers> {
+        self.inner.workers.as_ref()
+    }
+}
+
+/// The engine of a process that only prepares: its code is the serving engine's, whose pool
+/// it does not need.
+pub(crate) fn preparing_engine(config: &SandboxConfig) -> Result<Engine, PrepareError> {
+    let host = |message: String| PrepareError::Host { message };
+    let engine = Engine::new(&common_config(config)).map_err(|error| host(format!("{error:#}")))?;
+    start_clock(&[&engine]).map_err(|error| host(error.to_string()))?;
+    Ok(engine)
 }
 
 /// What both engines share. Compiled code is the serving engine's only; the build engine
@@ -214,9 +244,9 @@ fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
     pool
 }
 
-/// Ticks both engines' epochs until they are gone.
-fn start_clock(serving: &Engine, building: &Engine) -> io::Result<()> {
-    let engines = [serving.weak(), building.weak()];
+/// Ticks the engines' epochs until they are gone.
+fn start_clock(engines: &[&Engine]) -> io::Result<()> {
+    let engines: Vec<_> = engines.iter().map(|engine| engine.weak()).collect();
     thread::Builder::new()
         .name("aegis-epoch".to_owned())
         .spawn(move || {
@@ -233,4 +263,30 @@ fn start_clock(serving: &Engine, building: &Engine) -> io::Result<()> {
             }
         })
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_workers_code_is_the_serving_engines() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = SandboxConfig {
+            max_instances: 2,
+            max_stack_bytes: 300 << 10,
+            ..SandboxConfig::new(dir.path())
+        };
+        let hash = |engine: &Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let sandbox = Sandbox::new(config.clone()).unwrap();
+        let preparing = preparing_engine(&config).unwrap();
+        assert_eq!(hash(&sandbox.inner.serving), hash(&preparing));
+    }
 }

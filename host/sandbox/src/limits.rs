@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::ResourceLimiter;
 
 use crate::refusals::{Limit, Refusals};
 
 /// What one instance of a handler may use, and for how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// WebAssembly linear memory of one instance, in bytes.
     pub memory_bytes: usize,

@@ -2,7 +2,7 @@
 //! tables begin with is read off its bytes before anything is compiled; how many memories,
 //! tables and core instances it has is counted by wasmtime when one instance is made.
 
-use crate::{component::Outline, limits::Limits, prepare::PrepareError};
+use crate::{limits::Limits, prepare::PrepareError};
 
 /// How wasmtime's words for a store's bounds begin (`StoreOpaque::bump_resource_counts`);
 /// then comes what there is too much of.
@@ -12,16 +12,17 @@ const STORE_BOUND: &str = "resource limit exceeded: ";
 const POOL_BOUND: &str = "in the pooling allocator";
 
 /// Refuses a component that could not even begin within its limits.
-pub(crate) fn check_sizes(outline: &Outline, limits: &Limits) -> Result<(), PrepareError> {
-    if outline.initial_memory > limits.memory_bytes as u64 {
+/// Bytes of its largest memory, elements of its largest table.
+pub(crate) fn check_sizes(memory: u64, table: u64, limits: &Limits) -> Result<(), PrepareError> {
+    if memory > limits.memory_bytes as u64 {
         return Err(PrepareError::InitialMemory {
-            bytes: outline.initial_memory,
+            bytes: memory,
             limit_bytes: limits.memory_bytes,
         });
     }
-    if outline.initial_table > limits.table_elements as u64 {
+    if table > limits.table_elements as u64 {
         return Err(PrepareError::InitialTable {
-            elements: outline.initial_table,
+            elements: table,
             limit: limits.table_elements,
         });
     }

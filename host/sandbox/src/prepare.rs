@@ -1,7 +1,7 @@
 //! From a component's bytes to native code in the cache, at upload, with every reason for
 //! which an upload is refused; and from the cache to a [`Handler`], at load.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -9,23 +9,24 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::{
     code_cache::CodeId,
-    component::{Exports, Outline},
+    component::Exports,
     engine::Sandbox,
     fault::{Fault, TrapReason, classify},
     handler::{Handler, HandlerContext, HandlerSpec},
     instance::{self, ExportIndices, GuestState},
     limits::Limits,
+    make::{Made, make},
     parts,
     refusals::Limit,
-    snapshot,
     text::cut,
+    worker::compile,
 };
 
 /// The longest words of wasmtime that an error quotes, in bytes.
 const MAX_MESSAGE: usize = 2 << 10;
 
 /// What `lifecycle.init` may use beside what it always may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum InitGrant {
     /// `wasi:random`: what is drawn is frozen into every instance.
     SecureRandom,
@@ -34,7 +35,7 @@ pub enum InitGrant {
 }
 
 /// What shapes a handler's preparation, beside its bytes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PrepareSpec {
     /// The model's name, for logs.
     pub model: String,
@@ -72,7 +73,7 @@ pub struct SnapshotReport {
 }
 
 /// Why a component is refused.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PrepareError {
     /// Not WebAssembly at all.
     #[error(
@@ -147,6 +148,26 @@ pub enum PrepareError {
         /// The compiler's words.
         message: String,
     },
+    /// Compilation took longer than it may.
+    #[error("the handler is not compiled within its {limit_ms} ms ([limits] compile_ms)")]
+    CompileTimeout {
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+    },
+    /// Compilation, or what `init` made of its memory, took more than it may.
+    #[error(
+        "preparing the handler takes more than its {limit_mib} MiB of memory ([limits] compile_mib)"
+    )]
+    CompileMemory {
+        /// The limit, in MiB.
+        limit_mib: u64,
+    },
+    /// The compiler itself broke on it.
+    #[error("the compiler crashed on the handler: {how}")]
+    CompileCrashed {
+        /// How it ended.
+        how: String,
+    },
     /// `init` did not come to its end.
     #[error("lifecycle.init failed: {message}{}", quoted(stderr))]
     InitFailed {
@@ -189,6 +210,9 @@ impl PrepareError {
             PrepareError::InitialTable { .. } => "initial_table_too_large",
             PrepareError::TooManyParts { .. } => "too_many_parts",
             PrepareError::Compile { .. } => "compile_failed",
+            PrepareError::CompileTimeout { .. } => "compile_timeout",
+            PrepareError::CompileMemory { .. } => "compile_memory",
+            PrepareError::CompileCrashed { .. } => "compile_crashed",
             PrepareError::InitFailed { .. } => "init_failed",
             PrepareError::StartFailed { .. } => "start_failed",
             PrepareError::Host { .. } => "host_error",
@@ -201,6 +225,8 @@ impl PrepareError {
             PrepareError::InitialMemory { .. } => Some(Limit::Memory),
             PrepareError::InitialTable { .. } => Some(Limit::TableElements),
             PrepareError::TooManyParts { .. } => Some(Limit::Parts),
+            PrepareError::CompileTimeout { .. } => Some(Limit::CompileTime),
+            PrepareError::CompileMemory { .. } => Some(Limit::CompileMemory),
             PrepareError::InitFailed { limit, .. } | PrepareError::StartFailed { limit, .. } => {
                 *limit
             }
@@ -234,6 +260,7 @@ fn quoted(stderr: &str) -> String {
 
 /// What a component is prepared to: its code, mapped, and what is known of it.
 struct Prepared {
+    id: CodeId,
     component: Component,
     exports: Exports,
     report: PrepareReport,
@@ -249,9 +276,20 @@ impl Sandbox {
         spec: PrepareSpec,
     ) -> Result<PrepareReport, PrepareError> {
         let prepared = self.prepared(bytes, &spec).await?;
-        let pre = self.link(&prepared.component, &spec.limits)?;
-        self.try_start(&pre, spec).await?;
-        Ok(prepared.report)
+        let started = match self.link(&prepared.component, &spec.limits) {
+            Ok(pre) => self.try_start(&pre, spec).await,
+            Err(error) => Err(error),
+        };
+        if started.is_err() && !prepared.report.cached {
+            // Of a refused upload nothing is kept.
+            let (sandbox, id) = (self.clone(), prepared.id);
+            blocking(move || {
+                sandbox.inner.cache.remove(&id);
+                Ok(())
+            })
+            .await?;
+        }
+        started.map(|()| prepared.report)
     }
 
     /// Loads a component as a handler that can take requests, preparing it first if this
@@ -277,79 +315,90 @@ impl Sandbox {
     }
 
     async fn prepared(&self, bytes: Vec<u8>, spec: &PrepareSpec) -> Result<Prepared, PrepareError> {
-        let id = CodeId::new(&self.inner.serving, &bytes, &snapshot_inputs(spec));
+        let inputs = snapshot_inputs(spec);
         let sandbox = self.clone();
-        let (bytes, id, outline, cached) = blocking(move || {
-            let outline = Outline::read(&bytes)?;
-            let cached = sandbox.inner.cache.load(&sandbox.inner.serving, &id);
-            Ok((bytes, id, outline, cached))
+        let (bytes, id, cached) = blocking(move || {
+            let inner = &sandbox.inner;
+            let id = CodeId::new(&inner.serving, &bytes, &inputs);
+            let cached = inner.cache.load(&inner.serving, &id);
+            Ok((bytes, id, cached))
         })
         .await?;
-        let exports = check(&outline, &spec.limits)?;
         if let Some((component, report)) = cached {
             let report = PrepareReport {
                 cached: true,
                 ..report
             };
-            return Ok(Prepared {
-                component,
-                exports,
-                report,
-            });
+            // The limits may be others than those it was prepared under.
+            let resources = component.resources_required();
+            parts::check_sizes(
+                resources
+                    .as_ref()
+                    .and_then(|all| all.max_initial_memory_size)
+                    .unwrap_or(0),
+                resources
+                    .as_ref()
+                    .and_then(|all| all.max_initial_table_size)
+                    .unwrap_or(0),
+                &spec.limits,
+            )?;
+            return Ok(self.prepared_as(id, component, report));
         }
-        let (bytes, snapshot) = if exports.lifecycle {
-            let (bytes, report) = snapshot::take(&self.inner.building, bytes, spec).await?;
-            (bytes, Some(report))
-        } else {
-            (bytes, None)
-        };
+        let made = self.make(bytes, spec).await?;
+        log_output(&spec.model, &made.facts.output);
         let sandbox = self.clone();
         let limits = spec.limits.clone();
-        let (component, report) =
-            blocking(move || sandbox.compile(&bytes, &id, snapshot, &limits)).await?;
-        Ok(Prepared {
-            component,
-            exports,
-            report,
+        let (id, component, report) = blocking(move || {
+            let (component, report) = sandbox.keep(&id, made, &limits)?;
+            Ok((id, component, report))
         })
+        .await?;
+        Ok(self.prepared_as(id, component, report))
     }
 
-    fn compile(
+    async fn make(&self, bytes: Vec<u8>, spec: &PrepareSpec) -> Result<Made, PrepareError> {
+        let inner = &self.inner;
+        match &inner.workers {
+            Some(workers) => compile::in_worker(workers, &inner.config, &bytes, spec).await,
+            None => make(&inner.serving, &inner.building, bytes, spec).await,
+        }
+    }
+
+    /// Puts native code under this host's MAC and into the cache, and maps it from there.
+    fn keep(
         &self,
-        bytes: &[u8],
         id: &CodeId,
-        snapshot: Option<SnapshotReport>,
+        made: Made,
         limits: &Limits,
     ) -> Result<(Component, PrepareReport), PrepareError> {
-        let start = Instant::now();
-        let code = self
-            .inner
-            .serving
-            .precompile_component(bytes)
-            .map_err(|error| PrepareError::Compile {
-                message: format!("{error:#}"),
-            })?;
-        let report = PrepareReport {
-            compile_ms: start.elapsed().as_secs_f64() * 1e3,
-            code_bytes: code.len() as u64,
-            snapshot,
-            cached: false,
-        };
         let host = |message: String| PrepareError::Host { message };
-        self.inner
+        let Made { code, facts } = made;
+        let inner = &self.inner;
+        inner
             .cache
-            .store(id, &code, &report)
+            .store(id, &code, &facts.report)
             .map_err(|error| host(format!("compiled code cannot be stored: {error}")))?;
-        let (component, _) = self
-            .inner
+        let (component, _) = inner
             .cache
-            .open_entry(&self.inner.serving, id)
+            .open_entry(&inner.serving, id)
             .ok_or_else(|| host("compiled code cannot be read back".to_owned()))?
             // The pool's own bounds are looked at here.
             .map_err(|error| {
+                inner.cache.remove(id);
                 parts::too_many(&error, limits).unwrap_or_else(|| host(format!("{error:#}")))
             })?;
-        Ok((component, report))
+        Ok((component, facts.report))
+    }
+
+    fn prepared_as(&self, id: CodeId, component: Component, report: PrepareReport) -> Prepared {
+        let ty = component.component_type();
+        let exports = Exports::among(ty.exports(&self.inner.serving).map(|(name, _)| name));
+        Prepared {
+            id,
+            component,
+            exports,
+            report,
+        }
     }
 
     /// Resolves the imports; here an interface with the right name and the wrong types is
@@ -440,20 +489,11 @@ pub(crate) fn in_init(limit: Limit) -> Limit {
     }
 }
 
-/// What a component must and must not have, before anything of it is compiled or run.
-fn check(outline: &Outline, limits: &Limits) -> Result<Exports, PrepareError> {
-    let denied = outline.denied_imports();
-    if !denied.is_empty() {
-        return Err(PrepareError::DeniedImports { names: denied });
+/// What an `init` that succeeded wrote: most write nothing.
+fn log_output(model: &str, output: &str) {
+    for line in output.lines() {
+        tracing::info!(target: "aegis::guest", model, "init: {line}");
     }
-    let exports = outline.contract();
-    if !exports.predict && !exports.infer {
-        return Err(PrepareError::MissingExport {
-            found: outline.exports.clone(),
-        });
-    }
-    parts::check_sizes(outline, limits)?;
-    Ok(exports)
 }
 
 /// What a snapshot depends on beside the component's bytes, as bytes to be hashed.

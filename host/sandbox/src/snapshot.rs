@@ -5,10 +5,7 @@
 //! whose data is the state found. What could not be kept is refused: open resource
 //! handles, and whatever needs an import that would freeze a secret or a clock.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use wasmtime::{
     Engine,
@@ -22,6 +19,7 @@ use crate::{
     host::{self, deny::Denied, log::GuestLog},
     instance::{self, GuestState},
     limits::Limits,
+    make::{self, Stopwatch},
     parts,
     prepare::{PrepareError, PrepareSpec, SnapshotReport, in_init},
     refusals::Limit,
@@ -30,25 +28,36 @@ use crate::{
 /// As wizer wants it: the version comes last.
 const INIT: &str = "aegis:inference/lifecycle.init@0.1.0";
 
-/// The component of `bytes` as `init` leaves it.
+/// A component as `init` left it.
+pub(crate) struct Taken {
+    pub(crate) component: Vec<u8>,
+    pub(crate) report: SnapshotReport,
+    /// The last few KiB that `init` wrote.
+    pub(crate) output: String,
+}
+
+/// The component of `bytes` as `init` leaves it. `compiling` is stopped while `init` runs.
 pub(crate) async fn take(
     engine: &Engine,
     bytes: Vec<u8>,
     spec: &PrepareSpec,
-) -> Result<(Vec<u8>, SnapshotReport), PrepareError> {
+    compiling: &Arc<Stopwatch>,
+) -> Result<Taken, PrepareError> {
     let engine = engine.clone();
     let spec = spec.clone();
+    let compiling = Arc::clone(compiling);
     let runtime = tokio::runtime::Handle::current();
     // On a thread of its own: wizer compiles, copies and rewrites megabytes between its
     // awaits, and panics where a component surprises it.
-    crate::prepare::blocking(move || runtime.block_on(run(&engine, &bytes, &spec))).await
+    make::apart(move || runtime.block_on(run(&engine, &bytes, &spec, &compiling))).await
 }
 
 async fn run(
     engine: &Engine,
     bytes: &[u8],
     spec: &PrepareSpec,
-) -> Result<(Vec<u8>, SnapshotReport), PrepareError> {
+    compiling: &Stopwatch,
+) -> Result<Taken, PrepareError> {
     let context = Arc::new(HandlerContext::new(HandlerSpec {
         model: spec.model.clone(),
         version: 0,
@@ -62,28 +71,37 @@ async fn run(
     state.fix_insecure_seed(seed_of(bytes));
     let log = Arc::clone(&state.log);
     let mut store = instance::new_store(engine, state);
-    let mut started = Instant::now();
     let mut wizer = Wizer::new();
     wizer.init_func(INIT);
     let limit = spec.limits.init_timeout;
-    let snapshot = tokio::time::timeout(
-        // Compilation has no deadline yet; the guest has its own below. This bound is for a
-        // guest that waits.
-        limit + Duration::from_secs(60),
-        wizer.run_component(&mut store, bytes, async |store, component| {
-            started = Instant::now();
-            let deadline = started + limit;
-            store.data_mut().deadline = deadline;
-            store.set_epoch_deadline(1);
-            instantiate(engine, store, component, spec).await
-        }),
-    )
-    .await;
+    let mut started = Instant::now();
+    let (begin, began) = tokio::sync::oneshot::channel();
+    let taking = wizer.run_component(&mut store, bytes, async |store, component| {
+        compiling.stop();
+        started = Instant::now();
+        let _ = begin.send(());
+        store.data_mut().deadline = started + limit;
+        store.set_epoch_deadline(1);
+        instantiate(engine, store, component, spec).await
+    });
+    // A guest that computes is held by its deadline; this is for one that waits.
+    let waiting = async {
+        match began.await {
+            Ok(()) => tokio::time::sleep(limit).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let snapshot = tokio::select! {
+        biased;
+        taken = taking => Some(taken),
+        () = waiting => None,
+    };
     let init = started.elapsed();
+    compiling.go_on();
     let after = match snapshot {
-        Ok(Ok((after, _))) => after,
-        Ok(Err(error)) => return Err(failed(&error, &store, &log, &spec.limits)),
-        Err(_) => {
+        Some(Ok((after, _))) => after,
+        Some(Err(error)) => return Err(failed(&error, &store, &log, &spec.limits)),
+        None => {
             return Err(PrepareError::InitFailed {
                 message: format!("no end within {} ms", limit.as_millis()),
                 stderr: log.tail(),
@@ -105,7 +123,11 @@ async fn run(
         before_bytes: bytes.len() as u64,
         after_bytes: after.len() as u64,
     };
-    Ok((after, report))
+    Ok(Taken {
+        component: after,
+        report,
+        output: log.tail(),
+    })
 }
 
 async fn instantiate(

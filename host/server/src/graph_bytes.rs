@@ -96,7 +96,6 @@ fn load(runtime: &Runtime, bytes: &GraphBytes) -> Result<Graph, GraphLoadFailure
     };
     let mut spec = GraphSpec::new(NAME, files);
     spec.target = bytes.target;
-    // A check of the file before a native parser sees it belongs here.
     runtime.load(&spec).map_err(|error| match error {
         // The backends' words name files and folders of the host's, which are none of a
         // guest's business.

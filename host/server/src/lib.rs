@@ -10,6 +10,7 @@ mod config;
 mod direct;
 mod first_bytes;
 mod graph_bytes;
+mod graph_check;
 mod http;
 mod limits_table;
 mod listener;
@@ -27,6 +28,7 @@ pub use aegis_inference::{
 pub use aegis_sandbox::{Sandbox, SandboxConfig, SandboxError};
 pub use config::ServerConfig;
 pub use direct::DirectGraph;
+pub use graph_check::{GraphFault, graph_child};
 pub use limits_table::{LIMIT_OUTCOMES, LimitOutcome};
 pub use load::PackageLoadError;
 pub use models::{ModelStatus, Models, ModelsError, PublishOutcome};

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, iter, path::PathBuf, sync::Arc, time::Duration};
 
 use aegis_inference::{
-    BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec, LoadError, Observer, Precision,
-    RunReport, Runtime, Target,
+    BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec, Observer, Precision, RunReport,
+    Runtime, Target,
 };
 use aegis_registry::{
     Manifest, PackageDir, Version,
@@ -16,13 +16,17 @@ use aegis_registry::{
 };
 use aegis_sandbox::{
     GraphLoader, HandlerSpec, InitGrant, Limits as SandboxLimits, PrepareError, PrepareReport,
-    PrepareSpec, Sandbox,
+    PrepareSpec, Sandbox, worker::Bounds,
 };
 use aegis_telemetry::{GraphMetrics, Limit, Telemetry};
 use thiserror::Error;
 
 use crate::{
-    admission::Admission, direct::DirectGraph, predictor::Predictor, version::LoadedVersion,
+    admission::Admission,
+    direct::DirectGraph,
+    graph_check::{self, GraphFault},
+    predictor::Predictor,
+    version::LoadedVersion,
 };
 
 /// What a package is loaded with.
@@ -39,9 +43,9 @@ pub(crate) struct Loader {
 /// Why a package cannot serve.
 #[derive(Debug, Error)]
 pub enum PackageLoadError {
-    /// A network that no backend takes.
+    /// A network that is not served.
     #[error(transparent)]
-    Graph(#[from] LoadError),
+    Graph(#[from] GraphFault),
     /// A handler that is refused.
     #[error(transparent)]
     Handler(#[from] PrepareError),
@@ -91,7 +95,7 @@ impl PackageLoadError {
     /// The stable code of the error in HTTP answers.
     pub fn code(&self) -> &'static str {
         match self {
-            PackageLoadError::Graph(_) => "graph_not_loaded",
+            PackageLoadError::Graph(fault) => fault.code(),
             PackageLoadError::Handler(error) => error.code(),
             PackageLoadError::NoHandler { .. } => "no_handler",
             PackageLoadError::TooManyGraphs { .. } => "too_many_graphs",
@@ -104,6 +108,8 @@ impl PackageLoadError {
     pub(crate) fn limit(&self) -> Option<Limit> {
         match self {
             PackageLoadError::Handler(error) => error.limit().map(limit_label),
+            PackageLoadError::Graph(GraphFault::Timeout { .. }) => Some(Limit::GraphLoadTime),
+            PackageLoadError::Graph(GraphFault::Memory { .. }) => Some(Limit::GraphLoadMemory),
             PackageLoadError::TooManyGraphs { .. } => Some(Limit::Graphs),
             PackageLoadError::GraphTooLarge { .. } => Some(Limit::GraphBytes),
             _ => None,
@@ -117,6 +123,7 @@ impl PackageLoadError {
             PackageLoadError::Read { .. }
                 | PackageLoadError::Host(_)
                 | PackageLoadError::Handler(PrepareError::Host { .. })
+                | PackageLoadError::Graph(GraphFault::Host { .. })
         )
     }
 }
@@ -128,10 +135,25 @@ impl Loader {
         &self,
         package: &PackageDir,
     ) -> Result<Option<PrepareReport>, PackageLoadError> {
+        let checked = self.try_out(package).await;
+        if let Err(error) = &checked {
+            tracing::warn!(
+                model = %package.manifest().name,
+                code = error.code(),
+                "an upload is refused: {error}"
+            );
+        }
+        checked
+    }
+
+    async fn try_out(
+        &self,
+        package: &PackageDir,
+    ) -> Result<Option<PrepareReport>, PackageLoadError> {
         let manifest = package.manifest();
         self.one_graph_without_handler(manifest)?;
         self.within_limits(package).await?;
-        self.graphs(package, None).await?;
+        self.check_graphs(package).await?;
         let Some(bytes) = read_handler(package).await? else {
             return Ok(None);
         };
@@ -160,7 +182,7 @@ impl Loader {
             .telemetry
             .inference()
             .version(name.as_str(), version.get());
-        let graphs = self.graphs(package, Some(&self.telemetry)).await?;
+        let graphs = self.graphs(package).await?;
         let timeout = Duration::from_millis(limits.timeout_ms.into());
         let predictor = match read_handler(package).await? {
             Some(bytes) => {
@@ -255,36 +277,59 @@ impl Loader {
         Ok(())
     }
 
-    /// Loads the package's graphs, off the executor's threads: native parsers take their
-    /// time.
-    async fn graphs(
-        &self,
-        package: &PackageDir,
-        telemetry: Option<&Arc<Telemetry>>,
-    ) -> Result<Vec<Graph>, PackageLoadError> {
+    /// Sees that the package's graphs load within their limits. Without isolation a parser
+    /// that is out of time is left to itself.
+    async fn check_graphs(&self, package: &PackageDir) -> Result<(), PackageLoadError> {
+        let manifest = package.manifest();
+        let limits = manifest.limits.effective(&self.ceilings);
+        let bounds = Bounds {
+            time: Duration::from_millis(limits.graph_load_ms.into()),
+            memory_bytes: u64::from(limits.graph_load_mib) << 20,
+        };
+        for graph in &manifest.graphs {
+            let spec = graph_spec(package, graph, &limits);
+            match self.sandbox.workers() {
+                Some(workers) => {
+                    let model = manifest.name.as_str();
+                    graph_check::in_worker(workers, &self.runtime, model, &spec, bounds).await?;
+                }
+                None => {
+                    tokio::time::timeout(bounds.time, self.graph(&spec, None))
+                        .await
+                        .map_err(|_| GraphFault::timeout(&spec.name, bounds.time))??;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the package's graphs.
+    async fn graphs(&self, package: &PackageDir) -> Result<Vec<Graph>, PackageLoadError> {
         let manifest = package.manifest();
         let limits = manifest.limits.effective(&self.ceilings);
         let mut graphs = Vec::with_capacity(manifest.graphs.len());
         for graph in &manifest.graphs {
             let spec = graph_spec(package, graph, &limits);
-            let runtime = self.runtime.clone();
-            let observer = telemetry.map(|telemetry| {
-                Arc::new(GraphObserver::new(
-                    Arc::clone(telemetry),
-                    manifest.name.as_str(),
-                )) as Arc<dyn Observer>
-            });
-            let loaded = tokio::task::spawn_blocking(move || match observer {
-                Some(observer) => runtime.load_observed(&spec, observer),
-                None => runtime.load(&spec),
-            })
-            .await
-            .map_err(|error| {
-                PackageLoadError::Host(format!("the loader of a graph failed: {error}"))
-            })??;
-            graphs.push(loaded);
+            let observer = GraphObserver::new(Arc::clone(&self.telemetry), manifest.name.as_str());
+            graphs.push(self.graph(&spec, Some(Arc::new(observer))).await?);
         }
         Ok(graphs)
+    }
+
+    /// Loads one graph, off the executor's threads: native parsers take their time.
+    async fn graph(
+        &self,
+        spec: &GraphSpec,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<Graph, PackageLoadError> {
+        let (runtime, spec) = (self.runtime.clone(), spec.clone());
+        tokio::task::spawn_blocking(move || match observer {
+            Some(observer) => runtime.load_observed(&spec, observer),
+            None => runtime.load(&spec),
+        })
+        .await
+        .map_err(|error| PackageLoadError::Host(format!("the loader of a graph failed: {error}")))?
+        .map_err(|error| GraphFault::from(error).into())
     }
 }
 
@@ -318,13 +363,15 @@ fn graph_spec(
     limits: &EffectiveLimits,
 ) -> GraphSpec {
     let file = package.graph(graph);
-    let files = match package.weights(graph) {
+    let weights = package.weights(graph);
+    let (files, external_data) = match weights {
         Some(bin) if file.extension().is_some_and(|ext| ext == "xml") => {
-            GraphFiles::OpenVinoIr { xml: file, bin }
+            (GraphFiles::OpenVinoIr { xml: file, bin }, None)
         }
-        _ => GraphFiles::Onnx(file),
+        weights => (GraphFiles::Onnx(file), weights),
     };
     let mut spec = GraphSpec::new(graph.name.clone(), files);
+    spec.external_data = external_data;
     spec.backend = match graph.backend {
         GraphBackend::Auto => BackendChoice::Auto,
         GraphBackend::Onnxruntime => BackendChoice::Is(BackendKind::OnnxRuntime),

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod inspect;
 pub(crate) mod models;
 pub(crate) mod new;
 pub(crate) mod predict;
@@ -7,5 +8,6 @@ pub(crate) mod promote;
 pub(crate) mod push;
 pub(crate) mod serve;
 pub(crate) mod token;
+pub(crate) mod worker;
 
 mod package;

@@ -19,7 +19,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{package::Folder, predict::guess};
+use super::{package::Folder, predict::guess, worker};
 use crate::{
     client::print,
     settings::{Management, ServeArgs, ServeSettings},
@@ -280,5 +280,6 @@ fn sandbox_config(settings: &ServeSettings) -> SandboxConfig {
         warm_idle: settings.warm_idle,
         max_stack_bytes: settings.max_stack.bytes() as usize,
         cache_bytes: settings.code_cache.bytes(),
+        worker: settings.isolate_uploads.then(worker::command),
     }
 }

@@ -10,7 +10,7 @@ use reqwest::{
 use crate::harness::{Package, Raw, Server, Start, eventually, send};
 
 /// The files under `folder`, whatever they are, but for locks and the registry's own marks.
-fn files_under(folder: &Path) -> Vec<String> {
+pub(crate) fn files_under(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };

@@ -169,7 +169,7 @@ impl FromStr for Precision {
 /// Where a graph's network lies on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GraphFiles {
-    /// An ONNX file. External data, where it has any, lies beside it.
+    /// An ONNX file. Its tensors are in it, or in [`GraphSpec::external_data`].
     Onnx(PathBuf),
     /// OpenVINO's intermediate representation.
     OpenVinoIr {
@@ -196,6 +196,8 @@ pub struct GraphSpec {
     pub name: String,
     /// The network.
     pub files: GraphFiles,
+    /// The one file beside an ONNX file that its tensors may be read from.
+    pub external_data: Option<PathBuf>,
     /// The engine.
     pub backend: BackendChoice,
     /// The device.
@@ -216,6 +218,7 @@ impl GraphSpec {
         Self {
             name: name.into(),
             files,
+            external_data: None,
             backend: BackendChoice::Auto,
             target: Target::Cpu,
             sessions: 1,

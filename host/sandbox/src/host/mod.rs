@@ -57,7 +57,7 @@ pub(crate) fn init_linker(
 
 /// Whether `init` may use an import that requests may: not what a snapshot would freeze, and
 /// not what belongs to a request.
-fn in_init(import: &str, grants: &[InitGrant]) -> bool {
+pub(crate) fn in_init(import: &str, grants: &[InitGrant]) -> bool {
     let interface = import
         .split_once('@')
         .map_or(import, |(name, _version)| name);
@@ -67,6 +67,11 @@ fn in_init(import: &str, grants: &[InitGrant]) -> bool {
         name if name.starts_with("wasi:clocks/") => grants.contains(&InitGrant::WallClock),
         name => !name.starts_with("wasi:nn/"),
     }
+}
+
+/// Whether `init` may use an import if a manifest asks.
+pub(crate) fn can_be_granted(import: &str) -> bool {
+    in_init(import, &[InitGrant::SecureRandom, InitGrant::WallClock])
 }
 
 fn add_config(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
