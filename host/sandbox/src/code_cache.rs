@@ -5,6 +5,9 @@
 //! was made together with a MAC over both under a key that never leaves this folder. An
 //! entry whose MAC does not hold is treated as absent and made again.
 //!
+//! The folder is bounded: beyond its bytes the entries least recently used go, code that is
+//! mapped staying mapped, and are made again when they are wanted.
+//!
 //! The boundary this rests on: whoever can write as this host's own user can also read the
 //! key, and is not defended against. A copied, swapped, damaged or planted file is.
 
@@ -13,6 +16,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use hmac::{
@@ -61,7 +65,16 @@ impl std::hash::Hasher for HashInto<'_> {
 pub(crate) struct CodeCache {
     dir: PathBuf,
     key: [u8; 32],
+    bound: u64,
 }
+
+/// An entry used within this time does not go, whatever the bound: somebody is about to map it.
+/// Far longer than it takes to read an entry, far shorter than it takes to fill a folder.
+const IN_USE: Duration = Duration::from_secs(30);
+
+/// A file that belongs to no entry and is older than this was left by a process that died: what
+/// writes an entry takes seconds.
+const ABANDONED: Duration = Duration::from_secs(600);
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
@@ -72,17 +85,21 @@ struct Entry {
 }
 
 impl CodeCache {
-    /// Opens the cache in `dir`, creating the folder (for its owner only) and the key.
-    pub(crate) fn open(dir: &Path) -> io::Result<CodeCache> {
+    /// Opens the cache in `dir`, creating the folder (for its owner only) and the key, and
+    /// removes what dead processes left. It keeps `bound` bytes of code.
+    pub(crate) fn open(dir: &Path, bound: u64) -> io::Result<CodeCache> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(dir)?;
         let key = read_or_make_key(&dir.join("host.key"))?;
-        Ok(CodeCache {
+        let cache = CodeCache {
             dir: dir.to_owned(),
             key,
-        })
+            bound,
+        };
+        cache.sweep(SystemTime::now())?;
+        Ok(cache)
     }
 
     /// The component of `id`, if its code is here, was made by this host and loads.
@@ -118,6 +135,7 @@ impl CodeCache {
         }
         drop(code);
         let report = serde_json::from_str(&entry.report).ok()?;
+        touch(&self.paths(id).1);
         Some(deserialize(engine, &code_path).map(|component| (component, report)))
     }
 
@@ -129,7 +147,73 @@ impl CodeCache {
         let mac = hex::encode(self.mac(id, code, &report).finalize().into_bytes());
         let entry = serde_json::to_vec(&Entry { mac, report })?;
         write_whole(&self.dir, &code_path, code)?;
-        write_whole(&self.dir, &entry_path, &entry)
+        write_whole(&self.dir, &entry_path, &entry)?;
+        self.evict(SystemTime::now())
+    }
+
+    /// Removes the entries least recently used until the rest is within the bound. What another
+    /// process removes meanwhile is gone as well.
+    fn evict(&self, now: SystemTime) -> io::Result<()> {
+        let mut entries = Vec::new();
+        for file in self.files("json")? {
+            let code = file.path.with_extension("cwasm");
+            let bytes = fs::metadata(&code).map_or(0, |code| code.len());
+            entries.push((file.used, bytes + file.bytes, file.path, code));
+        }
+        let mut total: u64 = entries.iter().map(|(_, bytes, ..)| bytes).sum();
+        entries.sort();
+        for (used, bytes, entry, code) in entries {
+            if total <= self.bound || !older(used, now, IN_USE) {
+                break;
+            }
+            // The entry first: a crash in between leaves code without an entry, which is swept.
+            remove(&entry)?;
+            remove(&code)?;
+            tracing::info!(file = %code.display(), bytes, "native code removed: the least recently used beyond the cache's bound");
+            total -= bytes;
+        }
+        Ok(())
+    }
+
+    /// Removes half-written files and code without an entry, if no living process can be about
+    /// to finish them.
+    fn sweep(&self, now: SystemTime) -> io::Result<()> {
+        let half_written = self.files("")?.into_iter().filter(|file| {
+            let name = file.path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(HALF_WRITTEN))
+        });
+        let orphans = self
+            .files("cwasm")?
+            .into_iter()
+            .filter(|file| !file.path.with_extension("json").exists());
+        for file in half_written.chain(orphans) {
+            if older(file.used, now, ABANDONED) {
+                tracing::info!(file = %file.path.display(), "removing what an earlier process left unfinished");
+                remove(&file.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The files of this ending.
+    fn files(&self, ending: &str) -> io::Result<Vec<CacheFile>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let path = entry.path();
+            if path.extension().unwrap_or_default() != ending {
+                continue;
+            }
+            match entry
+                .metadata()
+                .and_then(|found| Ok((found.modified()?, found.len())))
+            {
+                Ok((used, bytes)) => files.push(CacheFile { path, used, bytes }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(files)
     }
 
     /// Forgets what is kept under `id`.
@@ -168,6 +252,35 @@ impl CodeCache {
     }
 }
 
+struct CacheFile {
+    path: PathBuf,
+    used: SystemTime,
+    bytes: u64,
+}
+
+/// What the names of files begin with that are still being written.
+const HALF_WRITTEN: &str = "half-";
+
+/// Whether `then` was more than `age` before `now`. A time to come is not.
+fn older(then: SystemTime, now: SystemTime, age: Duration) -> bool {
+    now.duration_since(then).is_ok_and(|since| since > age)
+}
+
+/// Marks an entry as used now. Where that fails it goes a little sooner.
+fn touch(entry: &Path) {
+    let touched = fs::File::open(entry).and_then(|file| file.set_modified(SystemTime::now()));
+    if let Err(error) = touched {
+        tracing::debug!(file = %entry.display(), %error, "use of native code not noted");
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 #[expect(
     unsafe_code,
     reason = "loading native code is what this module exists to make safe"
@@ -192,7 +305,9 @@ fn read_or_make_key(path: &Path) -> io::Result<[u8; 32]> {
     }
     getrandom::fill(&mut key).map_err(io::Error::other)?;
     let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(HALF_WRITTEN)
+        .tempfile_in(dir)?;
     file.write_all(&key)?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
@@ -208,6 +323,7 @@ fn read_or_make_key(path: &Path) -> io::Result<[u8; 32]> {
 
 fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new()
+        .prefix(HALF_WRITTEN)
         .permissions(<fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600))
         .tempfile_in(dir)?;
     file.write_all(bytes)?;
@@ -227,7 +343,7 @@ mod tests {
 
     fn made_in(dir: &Path) -> (Engine, CodeCache, CodeId) {
         let engine = engine();
-        let cache = CodeCache::open(dir).unwrap();
+        let cache = CodeCache::open(dir, u64::MAX).unwrap();
         let component = b"(component)";
         let id = CodeId::new(&engine, component, b"");
         let code = engine.precompile_component(component).unwrap();
@@ -240,7 +356,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (engine, cache, id) = made_in(dir.path());
         assert!(cache.load(&engine, &id).is_some());
-        let reopened = CodeCache::open(dir.path()).unwrap();
+        let reopened = CodeCache::open(dir.path(), u64::MAX).unwrap();
         assert!(reopened.load(&engine, &id).is_some());
     }
 
@@ -276,7 +392,7 @@ mod tests {
     fn code_that_another_host_made_is_never_loaded() {
         let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (engine, cache, id) = made_in(ours.path());
-        let other = CodeCache::open(theirs.path()).unwrap();
+        let other = CodeCache::open(theirs.path(), u64::MAX).unwrap();
         for (from, to) in [
             (cache.paths(&id).0, other.paths(&id).0),
             (cache.paths(&id).1, other.paths(&id).1),
@@ -294,5 +410,90 @@ mod tests {
         fs::copy(cache.paths(&id).0, cache.paths(&other).0).unwrap();
         fs::copy(cache.paths(&id).1, cache.paths(&other).1).unwrap();
         assert!(cache.load(&engine, &other).is_none());
+    }
+
+    /// As if it had been used so long ago.
+    fn age(path: &Path, seconds: u64) {
+        let then = SystemTime::now() - Duration::from_secs(seconds);
+        fs::File::open(path).unwrap().set_modified(then).unwrap();
+    }
+
+    /// An entry of so many bytes; the code need not run.
+    fn put(cache: &CodeCache, engine: &Engine, name: &[u8], bytes: usize) -> CodeId {
+        let id = CodeId::new(engine, name, b"");
+        let report = PrepareReport::default();
+        cache.store(&id, &vec![0; bytes], &report).unwrap();
+        id
+    }
+
+    fn has(cache: &CodeCache, id: &CodeId) -> bool {
+        let (code, entry) = cache.paths(id);
+        assert_eq!(code.exists(), entry.exists());
+        entry.exists()
+    }
+
+    #[test]
+    fn beyond_the_bound_the_least_recently_used_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, cache) = (engine(), CodeCache::open(dir.path(), 250_000).unwrap());
+        let first = put(&cache, &engine, b"first", 80_000);
+        let second = put(&cache, &engine, b"second", 80_000);
+        age(&cache.paths(&first).1, 100);
+        age(&cache.paths(&second).1, 200);
+        let third = put(&cache, &engine, b"third", 80_000);
+        assert!([&first, &second, &third].iter().all(|id| has(&cache, id)));
+        let fourth = put(&cache, &engine, b"fourth", 80_000);
+        assert!(!has(&cache, &second));
+        assert!([&first, &third, &fourth].iter().all(|id| has(&cache, id)));
+    }
+
+    #[test]
+    fn what_was_just_written_or_used_does_not_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, cache) = (engine(), CodeCache::open(dir.path(), 1000).unwrap());
+        let first = put(&cache, &engine, b"first", 80_000);
+        let second = put(&cache, &engine, b"second", 80_000);
+        assert!(has(&cache, &first) && has(&cache, &second));
+        age(&cache.paths(&first).1, 100);
+        age(&cache.paths(&second).1, 100);
+        let third = put(&cache, &engine, b"third", 80_000);
+        assert!(!has(&cache, &first) && !has(&cache, &second) && has(&cache, &third));
+    }
+
+    #[test]
+    fn loading_is_using() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, cache, id) = made_in(dir.path());
+        age(&cache.paths(&id).1, 100);
+        let (component, _) = cache.load(&engine, &id).unwrap();
+        let small = CodeCache::open(dir.path(), 1000).unwrap();
+        put(&small, &engine, b"other", 80_000);
+        assert!(has(&cache, &id));
+        // And code whose file goes stays mapped.
+        age(&cache.paths(&id).1, 100);
+        small.evict(SystemTime::now()).unwrap();
+        assert!(!has(&cache, &id));
+        drop(component);
+    }
+
+    #[test]
+    fn leftovers_of_dead_processes_are_removed_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, cache, id) = made_in(dir.path());
+        let make = |name: &str, seconds| {
+            let path = dir.path().join(name);
+            fs::write(&path, "half").unwrap();
+            age(&path, seconds);
+            path
+        };
+        let dead = [make("half-abc", 3600), make("0123.cwasm", 3600)];
+        let living = [make("half-def", 10), make("4567.cwasm", 10)];
+        age(&cache.paths(&id).0, 3600);
+        age(&cache.paths(&id).1, 3600);
+        age(&dir.path().join("host.key"), 3600);
+        let reopened = CodeCache::open(dir.path(), u64::MAX).unwrap();
+        assert!(dead.iter().all(|path| !path.exists()));
+        assert!(living.iter().all(|path| path.exists()));
+        assert!(reopened.load(&engine, &id).is_some());
     }
 }

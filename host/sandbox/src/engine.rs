@@ -17,6 +17,7 @@ use crate::{
     code_cache::CodeCache,
     host,
     instance::GuestState,
+    lane::Lane,
     prepare::PrepareError,
     worker::{WorkerCommand, Workers},
 };
@@ -120,10 +121,13 @@ pub(crate) struct SandboxInner {
     /// One permit for each instance that the pool has room for.
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) workers: Option<Workers>,
+    /// Where guests go that compute long.
+    pub(crate) lane: Lane,
 }
 
 impl Sandbox {
-    /// Starts the engines and the thread that interrupts guests.
+    /// Starts the engines and the thread that interrupts guests. Called on the executor that
+    /// will serve, it counts that executor's threads; see [`Lane`].
     pub fn new(config: SandboxConfig) -> Result<Sandbox, SandboxError> {
         let engine_error = |error: wasmtime::Error| SandboxError::Engine {
             max_instances: config.max_instances,
@@ -134,9 +138,11 @@ impl Sandbox {
         let serving = Engine::new(&serving_config).map_err(engine_error)?;
         let building = Engine::new(&common_config(&config)).map_err(engine_error)?;
         let linker = host::serving_linker(&serving).map_err(engine_error)?;
-        let cache = CodeCache::open(&config.cache_dir).map_err(|source| SandboxError::Cache {
-            path: config.cache_dir.clone(),
-            source,
+        let cache = CodeCache::open(&config.cache_dir, config.cache_bytes).map_err(|source| {
+            SandboxError::Cache {
+                path: config.cache_dir.clone(),
+                source,
+            }
         })?;
         start_clock(&[&serving, &building]).map_err(SandboxError::Clock)?;
         let workers = config
@@ -147,6 +153,7 @@ impl Sandbox {
             inner: Arc::new(SandboxInner {
                 workers,
                 slots: Arc::new(Semaphore::new(config.max_instances as usize)),
+                lane: Lane::here(),
                 config,
                 serving,
                 building,

@@ -74,7 +74,7 @@ pub(crate) struct HandlerInner {
     exports: Exports,
     reuse: bool,
     pub(crate) context: Arc<HandlerContext>,
-    pub(crate) warm: WarmPool,
+    pub(crate) warm: Arc<WarmPool>,
     made: AtomicU64,
     made_on_path: AtomicU64,
     make_nanos: AtomicU64,
@@ -149,13 +149,14 @@ impl Handler {
             exports,
             reuse: spec.reuse,
             context: Arc::new(HandlerContext::new(spec)),
-            warm: WarmPool::new(target),
+            warm: Arc::new(WarmPool::new(target)),
             sandbox,
             made: AtomicU64::new(0),
             made_on_path: AtomicU64::new(0),
             make_nanos: AtomicU64::new(0),
         });
-        let tender = tokio::spawn(WarmPool::tend(Arc::downgrade(&inner))).abort_handle();
+        let idle = inner.sandbox.inner.config.warm_idle;
+        let tender = tokio::spawn(WarmPool::tend(Arc::downgrade(&inner), idle)).abort_handle();
         Handler {
             inner,
             _tender: Arc::new(Tender(tender)),
@@ -181,7 +182,7 @@ impl Handler {
     pub async fn predict(&self, call: &Call, request: &Request) -> Outcome<Response> {
         let limit = self.inner.context.limits.response_bytes;
         let mut outcome = self
-            .call(call, async |ready: &mut Ready| {
+            .call(call, request.body.len(), async |ready: &mut Ready| {
                 let Some(predict) = &ready.predict else {
                     return Err(CallError::NoExport("predict"));
                 };
@@ -213,8 +214,9 @@ impl Handler {
         request: &InferenceRequest,
     ) -> Outcome<InferenceResponse> {
         let limit = self.inner.context.limits.response_bytes;
+        let bytes = request.inputs.iter().map(|input| input.data.len()).sum();
         let mut outcome = self
-            .call(call, async |ready: &mut Ready| {
+            .call(call, bytes, async |ready: &mut Ready| {
                 let Some(infer) = &ready.infer else {
                     return Err(CallError::NoExport("infer"));
                 };
@@ -259,6 +261,7 @@ impl Handler {
     async fn call<T>(
         &self,
         call: &Call,
+        bytes: usize,
         run: impl AsyncFnOnce(&mut Ready) -> Result<Result<T, Failure>, CallError>,
     ) -> Outcome<T> {
         let inner = &*self.inner;
@@ -283,7 +286,8 @@ impl Handler {
         ready.begin(&call.request_id, deadline);
         // Compute keeps to the deadline and so does running wasm; the timer is for what
         // else a guest can wait for (clocks). It is only set when the call really waits.
-        let ended = tokio::time::timeout_at(deadline.into(), run(&mut ready)).await;
+        let call_guest = inner.sandbox.inner.lane.run(bytes, run(&mut ready));
+        let ended = tokio::time::timeout_at(deadline.into(), call_guest).await;
         let denied = ready.memory_denied();
         let mut refusals = ready.take_refusals();
         let result = match ended {
@@ -414,16 +418,17 @@ impl HandlerInner {
     /// Makes one instance.
     pub(crate) async fn make(&self, slot: OwnedSemaphorePermit) -> Result<Ready, Fault> {
         let start = Instant::now();
-        let mut ready = instance::make(&self.pre, &self.indices, &self.context, slot)
-            .await
-            .map_err(|(error, denied)| {
-                classify(
-                    &error,
-                    denied,
-                    self.context.limits.memory_bytes,
-                    self.context.limits.init_timeout,
-                )
-            })?;
+        // A component's start function is the guest's code as well.
+        let making = instance::make(&self.pre, &self.indices, &self.context, slot);
+        let lane = &self.sandbox.inner.lane;
+        let mut ready = lane.run(0, making).await.map_err(|(error, denied)| {
+            classify(
+                &error,
+                denied,
+                self.context.limits.memory_bytes,
+                self.context.limits.init_timeout,
+            )
+        })?;
         self.made.fetch_add(1, Ordering::Relaxed);
         let took = start.elapsed();
         ready.made_in = Some(took);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{
     Store, UpdateDeadline,
     component::{InstancePre, ResourceTable},
@@ -126,8 +126,16 @@ pub(crate) struct Ready {
     pub(crate) made_in: Option<Duration>,
     /// The slot of the pool that the instance takes, given back when it is dropped. Last,
     /// so that the store has left its slot when the permit says so.
-    _slot: OwnedSemaphorePermit,
+    slot: Option<OwnedSemaphorePermit>,
 }
+
+/// An instance that holds more than this, in WebAssembly memory and in tensors, is taken apart
+/// on a thread of its own: giving pages back takes some 10 ms for 100 MiB, and what is under
+/// it well under the millisecond that a guest may hold a thread anyway.
+const LARGE: usize = 16 << 20;
+
+/// Threads that take instances apart, at most. One keeps up with what two cores can fill.
+static TEARDOWNS: Semaphore = Semaphore::const_new(2);
 
 /// Makes an instance: everything that a call needs and that can be done before it comes.
 pub(crate) async fn make(
@@ -160,7 +168,7 @@ pub(crate) async fn make(
             predict,
             infer,
             made_in: None,
-            _slot: slot,
+            slot: Some(slot),
         }),
         Err(error) => Err((error, store.data().memory.denied())),
     }
@@ -191,6 +199,12 @@ pub(crate) fn new_store(engine: &wasmtime::Engine, state: GuestState) -> Store<G
 }
 
 impl Ready {
+    /// Whether taking it apart takes so long that it is not for an executor's thread.
+    pub(crate) fn is_large(&self) -> bool {
+        let state = self.store.data();
+        state.memory.used().saturating_add(state.nn.bytes()) > LARGE
+    }
+
     /// Starts a call: from here on log lines carry `request_id` and `deadline` holds.
     pub(crate) fn begin(&mut self, request_id: &Arc<str>, deadline: Instant) {
         // An instance made ahead has slept through many ticks.
@@ -214,6 +228,33 @@ impl Ready {
     /// Whether the guest was refused memory.
     pub(crate) fn memory_denied(&self) -> bool {
         self.store.data().memory.denied()
+    }
+}
+
+impl Drop for Ready {
+    /// However a call ends, also by its caller going away, a large instance is not taken apart
+    /// on the executor.
+    fn drop(&mut self) {
+        if !self.is_large() {
+            return;
+        }
+        let (Ok(runtime), Ok(place)) = (
+            tokio::runtime::Handle::try_current(),
+            TEARDOWNS.try_acquire(),
+        ) else {
+            return;
+        };
+        let empty = Store::new(
+            self.store.engine(),
+            GuestState::new(Arc::clone(&self.store.data().handler)),
+        );
+        let large = std::mem::replace(&mut self.store, empty);
+        let slot = self.slot.take();
+        runtime.spawn_blocking(move || {
+            drop(large);
+            drop(slot);
+            drop(place);
+        });
     }
 }
 

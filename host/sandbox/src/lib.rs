@@ -20,6 +20,7 @@ mod handler;
 mod host;
 mod inspect;
 mod instance;
+mod lane;
 mod limits;
 mod make;
 mod parts;

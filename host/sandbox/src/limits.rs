@@ -117,6 +117,11 @@ impl MemoryLimiter {
         }
     }
 
+    /// What the instance's memories take together, in bytes.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
     /// Whether the guest has asked for more memory than it may have.
     pub(crate) fn denied(&self) -> bool {
         self.denied > 0

@@ -8,6 +8,10 @@
 //! path costs, and it is made on one core and used on another. On digits at 32 connections
 //! and two cores, a task that always refilled gave some 22,000 requests a second and no
 //! task at all 25,000 to 28,000, on a machine whose pace varies by a sixth.
+//!
+//! The slots of the pool are all handlers' together, so a handler keeps only what its requests
+//! have shown to be of use: none when it is loaded, one after a request that found none, then
+//! twice as many each time that happens, and none again once nobody has asked for a while.
 
 use std::{
     sync::{
@@ -32,11 +36,12 @@ const LONGEST_PAUSE: u32 = 5;
 pub(crate) struct WarmPool {
     lists: Mutex<Lists>,
     /// Something came back used.
-    used: Arc<Notify>,
-    /// Less than half of the target is left.
-    low: Arc<Notify>,
-    target: usize,
-    /// Requests since the last refill that found an instance, and that did not.
+    used: Notify,
+    /// Less than half of what is wanted is left.
+    low: Notify,
+    /// The most that are kept ready.
+    most: usize,
+    /// Requests since the last look that found an instance, and that did not.
     hits: AtomicU32,
     misses: AtomicU32,
 }
@@ -45,16 +50,18 @@ pub(crate) struct WarmPool {
 struct Lists {
     ready: Vec<Ready>,
     used: Vec<Ready>,
+    /// How many are to be kept ready.
+    wanted: usize,
 }
 
 impl WarmPool {
-    /// A pool that keeps `target` instances ready.
-    pub(crate) fn new(target: usize) -> WarmPool {
+    /// A pool that keeps up to `most` instances ready.
+    pub(crate) fn new(most: usize) -> WarmPool {
         WarmPool {
             lists: Mutex::new(Lists::default()),
-            used: Arc::new(Notify::new()),
-            low: Arc::new(Notify::new()),
-            target,
+            used: Notify::new(),
+            low: Notify::new(),
+            most,
             hits: AtomicU32::new(0),
             misses: AtomicU32::new(0),
         }
@@ -64,7 +71,10 @@ impl WarmPool {
     pub(crate) fn take(&self) -> Option<Ready> {
         let mut lists = self.lists.lock();
         let taken = lists.ready.pop();
-        let low = lists.ready.len() * 2 < self.target;
+        if taken.is_none() {
+            lists.wanted = (lists.wanted * 2).max(1).min(self.most);
+        }
+        let low = lists.ready.len() * 2 < lists.wanted;
         drop(lists);
         let count = if taken.is_some() {
             &self.hits
@@ -80,19 +90,25 @@ impl WarmPool {
 
     /// Leaves a used instance to be dropped off the request's path.
     pub(crate) fn retire(&self, used: Ready) {
-        let mut lists = self.lists.lock();
-        if lists.used.len() < self.target {
-            lists.used.push(used);
-            drop(lists);
-            self.used.notify_one();
+        // A large one goes to a thread of its own when it is dropped, and holds memory until then.
+        if !used.is_large() {
+            let mut lists = self.lists.lock();
+            if lists.used.len() < self.most {
+                lists.used.push(used);
+                drop(lists);
+                self.used.notify_one();
+                return;
+            }
+            // The task is behind already.
         }
-        // Else it is dropped here, after the lock: the task is behind already.
+        drop(used);
+        self.used.notify_one();
     }
 
     /// Puts back an instance whose model allows reuse.
     pub(crate) fn put_back(&self, ready: Ready) {
         let mut lists = self.lists.lock();
-        if lists.ready.len() < self.target {
+        if lists.ready.len() < lists.wanted {
             lists.ready.push(ready);
         }
     }
@@ -102,32 +118,67 @@ impl WarmPool {
         self.lists.lock().ready.len()
     }
 
-    /// Keeps the pool of `handler` full until the handler is gone.
-    pub(crate) async fn tend(handler: Weak<HandlerInner>) {
+    /// Keeps the pool of `handler` as full as is wanted, until the handler is gone. Nobody
+    /// having asked for `idle`, and at most twice that, nothing is wanted.
+    pub(crate) async fn tend(handler: Weak<HandlerInner>, idle: Duration) {
         let mut pause = 0;
+        let Some(warm) = handler.upgrade().map(|inner| Arc::clone(&inner.warm)) else {
+            return;
+        };
         loop {
-            let Some(inner) = handler.upgrade() else {
-                return;
-            };
-            let warm = &inner.warm;
-            pause = next_pause(
-                pause,
-                warm.hits.swap(0, Ordering::Relaxed),
-                warm.misses.swap(0, Ordering::Relaxed),
-            );
-            warm.refill(&inner).await;
-            let (used, low) = (Arc::clone(&warm.used), Arc::clone(&warm.low));
-            drop(inner);
-            tokio::select! {
-                () = used.notified() => {}
-                () = low.notified() => {}
+            if tokio::time::timeout(idle, warm.woken()).await.is_err() {
+                if warm.asked() == (0, 0) {
+                    warm.give_back();
+                    warm.woken().await;
+                } else {
+                    continue;
+                }
             }
             if pause > 0 {
                 tokio::time::sleep(TICK * 2u32.pow(pause)).await;
             } else {
-                let _ = tokio::time::timeout(TICK, low.notified()).await;
+                let _ = tokio::time::timeout(TICK, warm.low.notified()).await;
             }
+            let Some(inner) = handler.upgrade() else {
+                return;
+            };
+            let (hits, misses) = warm.asked();
+            pause = next_pause(pause, hits, misses);
+            warm.refill(&inner).await;
         }
+    }
+
+    /// There is something to do.
+    async fn woken(&self) {
+        tokio::select! {
+            () = self.used.notified() => {}
+            () = self.low.notified() => {}
+        }
+    }
+
+    /// The requests since the last look that found an instance, and those that did not.
+    fn asked(&self) -> (u32, u32) {
+        (
+            self.hits.swap(0, Ordering::Relaxed),
+            self.misses.swap(0, Ordering::Relaxed),
+        )
+    }
+
+    /// Lets go of what is ready, and its slots.
+    fn give_back(&self) {
+        let mut lists = self.lists.lock();
+        lists.wanted = 0;
+        let gone = (
+            std::mem::take(&mut lists.ready),
+            std::mem::take(&mut lists.used),
+        );
+        drop(lists);
+        drop(gone);
+    }
+
+    fn missing(&self) -> bool {
+        let lists = self.lists.lock();
+        lists.ready.len() < lists.wanted
     }
 
     async fn refill(&self, handler: &HandlerInner) {
@@ -137,7 +188,7 @@ impl WarmPool {
             // A request that waits for this thread goes first.
             tokio::task::yield_now().await;
         }
-        while self.ready() < self.target {
+        while self.missing() {
             // Without a slot to spare the requests come first.
             let Some(slot) = handler.spare_slot() else {
                 return;
@@ -171,7 +222,141 @@ fn next_pause(pause: u32, hits: u32, misses: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
+    use crate::{Call, Handler, HandlerSpec, Limits, Request, Sandbox, SandboxConfig};
+
+    /// Exports `predict` with the contract's types. Calling it traps, which ends a call as well
+    /// as an answer does.
+    const HANDLER: &str = r#"(component
+        (import "aegis:inference/types@0.1.0" (instance $types
+            (type $pairs (list (tuple string string)))
+            (type $a (record (field "id" string) (field "content-type" (option string))
+                (field "headers" $pairs) (field "query" $pairs) (field "body" (list u8))))
+            (export "request" (type (eq $a)))
+            (type $b (record (field "content-type" string) (field "headers" $pairs)
+                (field "body" (list u8))))
+            (export "response" (type (eq $b)))
+            (type $c (record (field "message" string) (field "field" (option string))))
+            (export "problem" (type $problem (eq $c)))
+            (type $d (variant (case "invalid-input" $problem)
+                (case "unsupported-media-type" string) (case "too-large" string)
+                (case "overloaded" string) (case "not-ready" string)
+                (case "timeout" string) (case "internal" string)))
+            (export "failure" (type (eq $d)))))
+        (alias export $types "request" (type $request))
+        (alias export $types "response" (type $response))
+        (alias export $types "failure" (type $failure))
+        (core module $code
+            (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+            (func (export "predict") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)
+                (result i32) unreachable))
+        (core instance $code (instantiate $code))
+        (func $predict (param "request" $request)
+            (result (result $response (error $failure)))
+            (canon lift (core func $code "predict")
+                (memory (core memory $code "memory")) (realloc (core func $code "realloc"))))
+        (instance $exports (export "predict" (func $predict)))
+        (export "aegis:inference/predict@0.1.0" (instance $exports)))"#;
+
+    const IDLE: Duration = Duration::from_secs(30);
+    const SLOTS: u32 = 16;
+
+    fn sandbox(folder: &tempfile::TempDir) -> Sandbox {
+        Sandbox::new(SandboxConfig {
+            max_instances: SLOTS,
+            warm_idle: IDLE,
+            ..SandboxConfig::new(folder.path())
+        })
+        .unwrap()
+    }
+
+    async fn load(sandbox: &Sandbox) -> Handler {
+        let spec = HandlerSpec {
+            model: "trap".to_owned(),
+            version: 1,
+            graphs: Default::default(),
+            graph_loader: None,
+            config: Default::default(),
+            limits: Limits::default(),
+            reuse: false,
+        };
+        let bytes = wat::parse_str(HANDLER).unwrap();
+        sandbox.load(bytes, spec, Vec::new()).await.unwrap().0
+    }
+
+    /// Asks so often, and lets the task do its work.
+    async fn ask(handler: &Handler, times: usize) {
+        for _ in 0..times {
+            let call = Call {
+                request_id: "test".into(),
+                deadline: None,
+            };
+            let request = Request {
+                id: String::new(),
+                content_type: None,
+                headers: Vec::new(),
+                query: Vec::new(),
+                body: Vec::new(),
+            };
+            let ended = handler.predict(&call, &request).await;
+            assert!(
+                matches!(ended.result, Err(crate::Fault::Trap { .. })),
+                "{ended:?}"
+            );
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_nobody_asks_keeps_no_instances() {
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = sandbox(&folder);
+        let handler = load(&sandbox).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(handler.stats().ready, 0, "nobody has asked");
+        for _ in 0..2 {
+            ask(&handler, 3).await;
+            assert!((1..=8).contains(&handler.stats().ready));
+            tokio::time::sleep(2 * IDLE).await;
+            assert_eq!(handler.stats().ready, 0);
+            assert_eq!(sandbox.free_slots(), SLOTS as usize);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_is_asked_now_and_then_keeps_its_instances() {
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = sandbox(&folder);
+        let handler = load(&sandbox).await;
+        ask(&handler, 1).await;
+        let on_path = handler.stats().made_on_path;
+        for _ in 0..20 {
+            tokio::time::sleep(IDLE / 2).await;
+            ask(&handler, 1).await;
+        }
+        assert_eq!(handler.stats().made_on_path, on_path);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handlers_that_were_loaded_first_leave_room_for_those_that_are_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = sandbox(&folder);
+        let mut handlers = Vec::new();
+        for _ in 0..3 * SLOTS {
+            handlers.push(load(&sandbox).await);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(sandbox.free_slots(), SLOTS as usize);
+        let last = handlers.last().unwrap();
+        ask(last, 1).await;
+        assert_eq!(
+            last.stats().ready,
+            1,
+            "no more than one request has use for"
+        );
+    }
 
     #[test]
     fn the_task_backs_off_while_requests_outrun_it_and_no_longer() {
