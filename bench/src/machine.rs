@@ -86,6 +86,47 @@ pub(crate) struct CpuTime {
     pub(crate) system: f64,
 }
 
+/// What a process holds of memory, in bytes, and how many threads it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Memory {
+    pub(crate) resident: u64,
+    /// Of it, what is the process's own.
+    pub(crate) anonymous: u64,
+    /// Of it, pages of files: programs, libraries, compiled handlers. The system can take these
+    /// back and read them again.
+    pub(crate) file: u64,
+    pub(crate) threads: u64,
+}
+
+impl Memory {
+    pub(crate) fn of(process: u32) -> anyhow::Result<Memory> {
+        let path = format!("/proc/{process}/status");
+        let status = fs::read_to_string(&path).context(path)?;
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name));
+            let number = line.and_then(|line| line.split_ascii_whitespace().nth(1));
+            number.and_then(|number| number.parse().ok()).unwrap_or(0)
+        };
+        Ok(Memory {
+            resident: field("VmRSS:") << 10,
+            anonymous: field("RssAnon:") << 10,
+            file: field("RssFile:") << 10,
+            threads: field("Threads:"),
+        })
+    }
+
+    pub(crate) fn line(&self) -> String {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        format!(
+            "{:6.0} MiB resident ({:.0} its own, {:.0} of files), {} threads",
+            mib(self.resident),
+            mib(self.anonymous),
+            mib(self.file),
+            self.threads
+        )
+    }
+}
+
 /// Linux counts these in hundredths of a second, whatever the kernel's own clock (proc(5)).
 const MICROSECONDS_PER_TICK: f64 = 10_000.0;
 

@@ -1,20 +1,23 @@
 //! The benchmark: what a sandboxed prediction costs over a bare one, in one table of one run.
 //!
 //! README.md says what each row means. This file reads the command line and puts the parts in
-//! order; the hidden subcommands are the processes that the benchmark starts of itself, a server
+//! order; `density` and `neighbours` are runs of their own, and the hidden subcommands are the processes that the benchmark starts of itself, a server
 //! and a load generator, so that neither's processor time is counted as the other's.
 
 mod bare;
 mod cases;
+mod density;
 mod fixture;
 mod http;
 mod in_process;
 mod load;
 mod machine;
 mod native;
+mod neighbours;
 mod onnx;
 mod over_http;
 mod plan;
+mod program;
 mod report;
 mod serve;
 mod start;
@@ -71,6 +74,10 @@ enum Output {
 
 #[derive(Subcommand)]
 enum Part {
+    /// A thousand models in one server: memory, start, bringing back what was unloaded.
+    Density(density::Args),
+    /// A model's latency beside a hostile one.
+    Neighbours(neighbours::Args),
     /// The server of the HTTP rows; started by the benchmark.
     #[command(hide = true)]
     Serve(serve::Args),
@@ -82,6 +89,8 @@ enum Part {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match cli.part {
+        Some(Part::Density(args)) => density::run(&args),
+        Some(Part::Neighbours(args)) => neighbours::run(&args),
         Some(Part::Serve(args)) => serve::run(&args),
         Some(Part::Load(args)) => load::run(args),
         None => run(&cli.run),
@@ -104,7 +113,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     std::env::set_current_dir(&args.root)
         .with_context(|| format!("the checkout {}", args.root.display()))?;
     let plan = Plan::new(args.quick);
-    let aegis = start::find(args.aegis.clone())?;
+    let aegis = program::find(args.aegis.clone())?;
     let machine = machine::Machine::read();
     for warning in machine.warnings() {
         say(&warning);

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, bail};
@@ -18,6 +18,7 @@ use crate::{
     load::Loaded,
     machine::CpuTime,
     plan::Plan,
+    program::Running,
     say,
     serve::native_name,
     stats::{Summary, median},
@@ -113,16 +114,6 @@ impl Side {
             latency: Summary::median_of(&latencies),
             throughput: Throughput::median_of(&throughputs),
         }
-    }
-}
-
-/// A process that ends with its owner.
-pub(crate) struct Running(pub(crate) Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -2,11 +2,8 @@
 //! model's first answer.
 
 use std::{
-    env::consts::EXE_SUFFIX,
-    fs::File,
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    net::SocketAddr,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -16,8 +13,8 @@ use serde::Serialize;
 use crate::{
     fixture::{FILES, Fixture, Network},
     http::{Connection, post},
-    over_http::Running,
     plan::Plan,
+    program::{Program, Running, get, upload, wait},
     stats::median,
 };
 
@@ -51,21 +48,6 @@ impl Times {
     }
 }
 
-/// The program to start: the one given, or the one beside this.
-pub(crate) fn find(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    let path = match given {
-        Some(path) => path,
-        None => std::env::current_exe()?.with_file_name(format!("aegis{EXE_SUFFIX}")),
-    };
-    if !path.is_file() {
-        bail!(
-            "{} is not there, and the benchmark starts it: build it with `cargo build --release -p aegis`, or name it with --aegis",
-            path.display()
-        );
-    }
-    path.canonicalize().context("the aegis program")
-}
-
 /// Measures starts and uploads of the first network.
 pub(crate) fn measure(
     aegis: &Path,
@@ -79,14 +61,12 @@ pub(crate) fn measure(
         onnxruntime,
         log: fixture.folder("aegis.log"),
     };
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(measure_all(&program, fixture, network, plan))
-        .with_context(|| {
-            let log = std::fs::read_to_string(&program.log).unwrap_or_default();
-            format!("{}; its log:\n{log}", aegis.display())
-        })
+    program.explain(
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(measure_all(&program, fixture, network, plan)),
+    )
 }
 
 async fn measure_all(
@@ -115,37 +95,6 @@ async fn measure_all(
     })
 }
 
-/// `aegis serve`, ready to be started.
-struct Program<'a> {
-    aegis: &'a Path,
-    onnxruntime: Option<&'a Path>,
-    log: PathBuf,
-}
-
-impl Program<'_> {
-    fn start(&self, data: &Path, package: Option<&Path>) -> anyhow::Result<(Running, SocketAddr)> {
-        // Free a moment ago; that another program takes it in between fails the run.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut command = Command::new(self.aegis);
-        command
-            .arg("serve")
-            .args(["--listen", &address.to_string()])
-            .arg("--data")
-            .arg(data)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&self.log)?);
-        if let Some(package) = package {
-            command.arg("--models").arg(package);
-        }
-        if let Some(path) = self.onnxruntime {
-            command.arg("--onnxruntime").arg(path);
-        }
-        let running = Running(command.spawn()?);
-        Ok((running, address))
-    }
-}
-
 async fn start_to_answer(
     program: &Program<'_>,
     data: &Path,
@@ -153,7 +102,8 @@ async fn start_to_answer(
     network: &Network,
 ) -> anyhow::Result<Duration> {
     let begun = Instant::now();
-    let (mut running, address) = program.start(data, package)?;
+    let flags = package.map(|package| ["--models".as_ref(), package.as_os_str()]);
+    let (mut running, address) = program.start(data, flags.as_ref().map_or(&[], |flags| flags))?;
     first_answer(&mut running, address, network).await?;
     Ok(begun.elapsed())
 }
@@ -164,15 +114,13 @@ async fn upload_to_answer(
     data: &Path,
     network: &Network,
 ) -> anyhow::Result<(Duration, Duration)> {
-    let (mut running, address) = program.start(data, None)?;
-    wait(
-        &mut running,
-        address,
-        b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n",
-        None,
-    )
-    .await?;
-    let upload = upload_request(network)?;
+    let (mut running, address) = program.start(data, &[])?;
+    wait(&mut running, address, &get("/readyz"), None).await?;
+    let mut files = Vec::new();
+    for file in FILES {
+        files.push((file, std::fs::read(network.package.join(file))?));
+    }
+    let upload = upload(network.name, &files);
     let mut connection = Connection::open(address).await?;
     let begun = Instant::now();
     let answer = connection.ask(&upload).await?;
@@ -197,60 +145,4 @@ async fn first_answer(
     let path = format!("/predict?identifier={}", network.name);
     let request = post(&path, "application/json", case.body.as_bytes());
     wait(running, address, &request, Some(case)).await
-}
-
-/// The longest that a start may take before the benchmark gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Asks again and again until the answer is 200; `case` says what it must be then.
-async fn wait(
-    running: &mut Running,
-    address: SocketAddr,
-    request: &[u8],
-    case: Option<&crate::cases::Case>,
-) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    let mut connection = None;
-    let mut last = "nothing listened".to_owned();
-    while begun.elapsed() < PATIENCE {
-        if let Some(status) = running.0.try_wait()? {
-            bail!("it ended: {status}");
-        }
-        if connection.is_none() {
-            connection = Connection::open(address).await.ok();
-        }
-        if let Some(open) = &mut connection {
-            match open.ask(request).await {
-                Ok(answer) if answer.status == 200 => {
-                    return case.map_or(Ok(()), |case| case.check(answer.body));
-                }
-                Ok(answer) => last = format!("it answered {}", answer.status),
-                Err(error) => {
-                    last = error.to_string();
-                    connection = None;
-                }
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    bail!("no answer in {} s; last {last}", PATIENCE.as_secs())
-}
-
-/// The package as `curl -F` sends it.
-fn upload_request(network: &Network) -> anyhow::Result<Vec<u8>> {
-    const BOUNDARY: &str = "aegis-bench-boundary-4c1f0b7e";
-    let mut body = Vec::new();
-    for file in FILES {
-        let head = format!(
-            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{file}\"\r\n\
-             content-type: application/octet-stream\r\n\r\n"
-        );
-        body.extend_from_slice(head.as_bytes());
-        body.extend(std::fs::read(network.package.join(file))?);
-        body.extend_from_slice(b"\r\n");
-    }
-    body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
-    let path = format!("/v1/models/{}/versions", network.name);
-    let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
-    Ok(post(&path, &content_type, &body))
 }
