@@ -17,6 +17,7 @@ mod listener;
 mod load;
 mod models;
 mod predictor;
+mod residency;
 mod serve;
 mod version;
 

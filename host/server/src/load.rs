@@ -26,6 +26,7 @@ use crate::{
     direct::DirectGraph,
     graph_check::{self, GraphFault},
     predictor::Predictor,
+    residency::{LastUse, VERSION_BYTES},
     version::LoadedVersion,
 };
 
@@ -184,6 +185,7 @@ impl Loader {
             .version(name.as_str(), version.get());
         let graphs = self.graphs(package).await?;
         let timeout = Duration::from_millis(limits.timeout_ms.into());
+        let mut resident = VERSION_BYTES + graph_bytes(package);
         let predictor = match read_handler(package).await? {
             Some(bytes) => {
                 let spec = HandlerSpec {
@@ -203,6 +205,7 @@ impl Loader {
                     .load(bytes, spec, init_grants(manifest))
                     .await?;
                 log_report(&name, version, &report);
+                resident += report.code_bytes;
                 Predictor::Handler(handler)
             }
             None => match graphs.first() {
@@ -234,6 +237,8 @@ impl Loader {
             metrics,
             timeout,
             request_bytes: limits.request_mib as usize * MIB,
+            bytes: resident,
+            last_use: LastUse::now(),
             _queue_depth: queue_depth,
         })
     }
@@ -341,6 +346,18 @@ async fn read_handler(package: &PackageDir) -> Result<Option<Vec<u8>>, PackageLo
             .map(Some)
             .map_err(|source| PackageLoadError::Read { path, source }),
     }
+}
+
+/// The graphs' files, once for each session: what a session holds is mostly its weights.
+fn graph_bytes(package: &PackageDir) -> u64 {
+    let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+    let graphs = package.manifest().graphs.iter();
+    graphs
+        .map(|graph| {
+            let weights = package.weights(graph).map_or(0, size);
+            (size(package.graph(graph)) + weights) * u64::from(graph.sessions)
+        })
+        .sum()
 }
 
 fn log_report(name: &aegis_registry::ModelName, version: Version, report: &PrepareReport) {

@@ -8,8 +8,8 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,7 +20,8 @@ use aegis_registry::{
     Upload, UploadLimits, Version, VersionRecord, manifest::EffectiveLimits,
 };
 use aegis_sandbox::{GraphLoader, PrepareReport, Sandbox};
-use aegis_telemetry::Telemetry;
+use aegis_telemetry::{GaugeHandle, Telemetry, UnloadReason};
+use futures_util::{StreamExt as _, stream};
 use parking_lot::RwLock;
 use thiserror::Error;
 
@@ -29,6 +30,7 @@ use crate::{
     graph_bytes::BytesLoader,
     load::{Loader, PackageLoadError},
     predictor::Predictor,
+    residency::{Candidate, LOADS_AT_ONCE, LastUse, Residency},
     version::LoadedVersion,
 };
 
@@ -50,8 +52,11 @@ struct Inner {
     loader: Loader,
     prewarm: bool,
     upload_limits: UploadLimits,
+    residency: Residency,
     entries: RwLock<HashMap<ModelName, Arc<Entry>>>,
     started: AtomicBool,
+    /// The series of `aegis_models_resident_bytes`.
+    resident: OnceLock<GaugeHandle>,
 }
 
 /// One model.
@@ -104,6 +109,14 @@ pub enum ModelsError {
         /// The code of that reason.
         code: &'static str,
     },
+    /// The request's time ran out while the version was being loaded, which goes on.
+    #[error(
+        "model `{name}` was still being loaded when the request's time ran out; it is loaded for the next"
+    )]
+    StillLoading {
+        /// The model.
+        name: ModelName,
+    },
 }
 
 impl ModelsError {
@@ -114,6 +127,7 @@ impl ModelsError {
             ModelsError::Package(error) => error.code(),
             ModelsError::NoStableVersion { .. } => "no_stable_version",
             ModelsError::NotLoaded { .. } => "not_loaded",
+            ModelsError::StillLoading { .. } => "timeout",
         }
     }
 
@@ -131,6 +145,9 @@ pub struct ModelStatus {
     pub stable: Option<Version>,
     /// Whether the stable version is loaded.
     pub loaded: bool,
+    /// `loaded`; `unloaded`, which the next request changes; or `failed`, for the reason in
+    /// `error`.
+    pub state: &'static str,
     /// The stable version's digest.
     pub digest: Option<Digest>,
     /// Graphs and the backends that serve them.
@@ -177,10 +194,11 @@ impl Models {
             telemetry,
             ceilings: config.ceilings,
         };
-        Models {
+        let models = Models {
             inner: Arc::new(Inner {
                 registry,
                 loader,
+                residency: Residency::new(config.memory_budget),
                 prewarm: config.prewarm_model,
                 upload_limits: UploadLimits {
                     max_total_bytes: config.max_upload_bytes,
@@ -189,38 +207,81 @@ impl Models {
                 },
                 entries: RwLock::new(HashMap::new()),
                 started: AtomicBool::new(false),
+                resident: OnceLock::new(),
             }),
-        }
+        };
+        let inner = Arc::downgrade(&models.inner);
+        let metrics = models.inner.loader.telemetry.inference();
+        let resident = metrics
+            .resident_bytes(move || inner.upgrade().map_or(0, |inner| inner.resident_bytes()));
+        let _ = models.inner.resident.set(resident);
+        models
     }
 
-    /// Reads the registry and, if so configured, loads every stable version. A model that
-    /// does not load is logged and shown in `/health`; the others serve.
+    /// Reads the registry and, if so configured, loads every stable version, in order of name
+    /// and as many as the memory budget has room for. A model that does not load is logged and
+    /// shown in `/health`; the others serve.
     pub async fn start(&self) -> Result<(), ModelsError> {
+        let mut stables = Vec::new();
         for model in self.inner.registry.models().await? {
             let entry = self.entry_or_new(&model.name);
             entry.state.write().stable = model.traffic.stable;
-            let Some(stable) = model.traffic.stable.filter(|_| self.inner.prewarm) else {
-                continue;
-            };
-            // One that does not load is in the log and in `/health`.
-            if let Ok(version) = self.load(&entry, stable).await {
-                version.metrics.traffic_weight(1.0);
-            }
+            stables.extend(model.traffic.stable.map(|stable| (entry, stable)));
+        }
+        if self.inner.prewarm {
+            self.prewarm(stables).await;
         }
         self.inner.started.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Whether every stable version that must be loaded is.
+    async fn prewarm(&self, stables: Vec<(Arc<Entry>, Version)>) {
+        let left = AtomicUsize::new(0);
+        let going = AtomicU64::new(0);
+        let load = async |(entry, stable): (Arc<Entry>, Version)| {
+            // What a model will take is known when it is loaded. Until then it, and those that
+            // are being loaded now, are taken for the greatest so far.
+            let going_with_it = going.fetch_add(1, Ordering::AcqRel) + 1;
+            let (total, greatest) = self.inner.resident_and_greatest();
+            let fits = self.inner.residency.fits(total + going_with_it * greatest);
+            // Once one is left, so is the rest: a smaller one that fits would be no help to tell
+            // which are loaded.
+            if fits && left.load(Ordering::Relaxed) == 0 {
+                // One that does not load is in the log and in `/health`.
+                let _ = self.load(&entry, stable).await;
+            } else {
+                left.fetch_add(1, Ordering::Relaxed);
+            }
+            going.fetch_sub(1, Ordering::AcqRel);
+        };
+        let mut stables = stables.into_iter();
+        // Alone, so that there is a greatest.
+        if let Some(first) = stables.next() {
+            load(first).await;
+        }
+        stream::iter(stables)
+            .for_each_concurrent(LOADS_AT_ONCE, &load)
+            .await;
+        let left = left.into_inner();
+        if left > 0 {
+            tracing::info!(
+                models = left,
+                "the memory budget is full: these models are loaded when they are asked for"
+            );
+        }
+    }
+
+    /// Whether every stable version that should be loaded is: all but those that nobody has
+    /// asked for yet and those that the memory budget has no room for, which a request brings
+    /// back.
     pub fn all_loaded(&self) -> bool {
         self.inner.started.load(Ordering::Acquire)
-            && self.inner.entries.read().values().all(|entry| {
-                let state = entry.state.read();
-                match state.stable {
-                    Some(stable) => state.find(stable).is_some(),
-                    None => true,
-                }
-            })
+            && self
+                .inner
+                .entries
+                .read()
+                .values()
+                .all(|entry| entry.state.read().stable_failure().is_none())
     }
 
     /// Whether [`Models::start`] has been through all models.
@@ -247,11 +308,13 @@ impl Models {
     }
 
     /// The version that answers a request for `name`, or for a certain `version` of it,
-    /// loading it if need be.
+    /// loading it if need be. Loading goes on when the request's time runs out or its caller
+    /// goes away: the next one finds it done.
     pub(crate) async fn resolve(
         &self,
         name: &ModelName,
         version: Option<Version>,
+        deadline: Instant,
     ) -> Result<Arc<LoadedVersion>, ModelsError> {
         let entry = self
             .inner
@@ -266,6 +329,7 @@ impl Models {
                 .or(state.stable)
                 .ok_or_else(|| ModelsError::NoStableVersion { name: name.clone() })?;
             if let Some(loaded) = state.find(wanted) {
+                loaded.last_use.note();
                 return Ok(loaded);
             }
             if let Some(failure) = &state.failure
@@ -281,7 +345,15 @@ impl Models {
             }
             wanted
         };
-        self.load(&entry, wanted).await
+        let models = self.clone();
+        let loading = tokio::spawn(async move { models.load(&entry, wanted).await });
+        match tokio::time::timeout_at(deadline.into(), loading).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(error)) => {
+                Err(PackageLoadError::Host(format!("the task of a load failed: {error}")).into())
+            }
+            Err(_) => Err(ModelsError::StillLoading { name: name.clone() }),
+        }
     }
 
     /// Starts an upload to `name`.
@@ -316,7 +388,7 @@ impl Models {
             true
         } else if traffic.stable == Some(record.version) {
             let loaded = self.load(&entry, record.version).await?;
-            entry.make_stable(&loaded);
+            self.let_go(entry.make_stable(&loaded), UnloadReason::Replaced);
             true
         } else {
             false
@@ -367,7 +439,7 @@ impl Models {
         let loaded = self.load(&entry, version).await?;
         let _changing = entry.changing.lock().await;
         self.inner.registry.set_stable(name, version, who).await?;
-        entry.make_stable(&loaded);
+        self.let_go(entry.make_stable(&loaded), UnloadReason::Replaced);
         tracing::info!(model = %name, version = %version, "version promoted");
         Ok(())
     }
@@ -383,8 +455,9 @@ impl Models {
             .registry
             .delete_version(name, version, who)
             .await?;
-        if let Some(entry) = self.inner.entries.read().get(name) {
-            entry.unload(version);
+        let entry = self.inner.entries.read().get(name).cloned();
+        if let Some(entry) = entry {
+            self.let_go(entry.unload(version), UnloadReason::Deleted);
         }
         Ok(())
     }
@@ -399,7 +472,11 @@ impl Models {
         // A deletion that was cut off may have been ended behind our back: then the model
         // is gone from the registry and not from here.
         if matches!(deleted, Ok(()) | Err(RegistryError::ModelNotFound { .. })) {
-            self.inner.entries.write().remove(name);
+            let entry = self.inner.entries.write().remove(name);
+            if let Some(entry) = entry {
+                let gone = std::mem::take(&mut entry.state.write().loaded);
+                self.let_go(gone, UnloadReason::Deleted);
+            }
         }
         Ok(deleted?)
     }
@@ -438,13 +515,15 @@ impl Models {
             metrics,
             timeout,
             request_bytes: usize::MAX,
+            bytes: 0,
+            last_use: LastUse::now(),
             _queue_depth: telemetry
                 .inference()
                 .queue_depth(name.as_str(), move || depth.waiting() as u64),
         });
         let entry = self.entry_or_new(name);
-        entry.insert(Arc::clone(&loaded));
-        entry.make_stable(&loaded);
+        self.let_go(entry.insert(Arc::clone(&loaded)), UnloadReason::Replaced);
+        self.let_go(entry.make_stable(&loaded), UnloadReason::Replaced);
     }
 
     /// The graphs of a model's stable version, if that is loaded: for comparing on the very
@@ -488,10 +567,13 @@ impl Models {
         if let Some(loaded) = entry.state.read().find(version) {
             return Ok(loaded);
         }
+        // Never closed; were it, loads would only be unbounded.
+        let _place = self.inner.residency.loads.acquire().await.ok();
         match self.load_from_registry(&entry.name, version).await {
             Ok(loaded) => {
                 let loaded = Arc::new(loaded);
-                entry.insert(Arc::clone(&loaded));
+                self.let_go(entry.insert(Arc::clone(&loaded)), UnloadReason::Replaced);
+                self.make_room();
                 Ok(loaded)
             }
             Err(error) => {
@@ -509,6 +591,44 @@ impl Models {
         }
     }
 
+    /// Unloads the least recently used versions while all together are over the memory budget.
+    /// One that a request holds stays, and so does the one just loaded, for its caller.
+    fn make_room(&self) {
+        let mut gone = Vec::new();
+        self.inner.residency.make_room(
+            || self.inner.candidates(),
+            |(entry, version)| {
+                let given_up = entry.give_up(version);
+                let done = given_up.is_some();
+                gone.extend(given_up);
+                done
+            },
+        );
+        self.let_go(gone, UnloadReason::Budget);
+    }
+
+    /// Counts versions that were unloaded and drops them: on a thread of their own, as native
+    /// libraries take their time. Those that requests hold live until these end.
+    fn let_go(&self, gone: Vec<Arc<LoadedVersion>>, reason: UnloadReason) {
+        if gone.is_empty() {
+            return;
+        }
+        for version in &gone {
+            version.metrics.loaded(false);
+            self.inner.loader.telemetry.inference().unloaded(reason);
+            tracing::info!(
+                model = %version.name,
+                version = version.version.get(),
+                %reason,
+                "version unloaded"
+            );
+        }
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(gone))),
+            Err(_) => drop(gone),
+        }
+    }
+
     async fn load_from_registry(
         &self,
         name: &ModelName,
@@ -520,7 +640,42 @@ impl Models {
     }
 }
 
+impl Inner {
+    fn candidates(&self) -> Vec<Candidate<(Arc<Entry>, Version)>> {
+        let entries: Vec<_> = self.entries.read().values().cloned().collect();
+        let mut all = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let state = entry.state.read();
+            all.extend(state.loaded.iter().map(|loaded| Candidate {
+                last_use: loaded.last_use.at(),
+                bytes: loaded.resident_bytes(),
+                what: (Arc::clone(&entry), loaded.version),
+            }));
+        }
+        all
+    }
+
+    /// What all loaded versions take together, estimated, and the greatest of them.
+    fn resident_and_greatest(&self) -> (u64, u64) {
+        let bytes = self.candidates().into_iter().map(|version| version.bytes);
+        bytes.fold((0, 0), |(total, greatest), bytes| {
+            (total + bytes, greatest.max(bytes))
+        })
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.resident_and_greatest().0
+    }
+}
+
 impl State {
+    /// Why the stable version is not loaded, if it should be.
+    fn stable_failure(&self) -> Option<&LoadFailure> {
+        self.failure
+            .as_ref()
+            .filter(|failure| Some(failure.version) == self.stable)
+    }
+
     fn find(&self, version: Version) -> Option<Arc<LoadedVersion>> {
         self.loaded
             .iter()
@@ -533,7 +688,13 @@ impl Entry {
     fn status(&self) -> ModelStatus {
         let state = self.state.read();
         let stable = state.stable.and_then(|stable| state.find(stable));
+        let failure = state.stable_failure();
         ModelStatus {
+            state: match (&stable, failure) {
+                (Some(_), _) => "loaded",
+                (None, Some(_)) => "failed",
+                (None, None) => "unloaded",
+            },
             name: self.name.clone(),
             stable: state.stable,
             loaded: stable.is_some(),
@@ -546,24 +707,25 @@ impl Entry {
                     .collect()
             }),
             loaded_versions: state.loaded.iter().map(|loaded| loaded.version).collect(),
-            error: state
-                .failure
-                .as_ref()
-                .filter(|failure| Some(failure.version) == state.stable)
-                .map(|failure| failure.message.clone()),
+            error: failure.map(|failure| failure.message.clone()),
         }
     }
 
-    fn insert(&self, loaded: Arc<LoadedVersion>) {
+    /// Takes a loaded version in; gives those that go for it.
+    fn insert(&self, loaded: Arc<LoadedVersion>) -> Vec<Arc<LoadedVersion>> {
         let mut state = self.state.write();
         if matches!(&state.failure, Some(failure) if failure.version == loaded.version) {
             state.failure = None;
         }
+        if state.stable == Some(loaded.version) {
+            loaded.metrics.traffic_weight(1.0);
+        }
         state.loaded.insert(0, loaded);
-        state.evict();
+        state.evict()
     }
 
-    fn make_stable(&self, loaded: &Arc<LoadedVersion>) {
+    /// Makes a loaded version the one that answers; gives those that go for it.
+    fn make_stable(&self, loaded: &Arc<LoadedVersion>) -> Vec<Arc<LoadedVersion>> {
         let mut state = self.state.write();
         state.stable = Some(loaded.version);
         state
@@ -574,33 +736,40 @@ impl Entry {
         }
         state.loaded.insert(0, Arc::clone(loaded));
         loaded.metrics.traffic_weight(1.0);
-        state.evict();
+        state.evict()
     }
 
-    fn unload(&self, version: Version) {
+    /// Takes a version out.
+    fn unload(&self, version: Version) -> Vec<Arc<LoadedVersion>> {
         let mut state = self.state.write();
-        for loaded in state
+        state
             .loaded
             .extract_if(.., |loaded| loaded.version == version)
-        {
-            loaded.metrics.loaded(false);
-        }
+            .collect()
+    }
+
+    /// Takes a version out that nobody else holds: with the lock held, nobody can come to.
+    fn give_up(&self, version: Version) -> Option<Arc<LoadedVersion>> {
+        let mut state = self.state.write();
+        let mut idle = state.loaded.extract_if(.., |loaded| {
+            loaded.version == version && Arc::strong_count(loaded) == 1
+        });
+        idle.next()
     }
 }
 
 impl State {
     /// Lets go of what is neither stable nor among the most recent others.
-    fn evict(&mut self) {
+    fn evict(&mut self) -> Vec<Arc<LoadedVersion>> {
         let stable = self.stable;
         let mut others = 0;
-        for gone in self.loaded.extract_if(.., |loaded| {
+        let beyond = self.loaded.extract_if(.., |loaded| {
             if Some(loaded.version) == stable {
                 return false;
             }
             others += 1;
             others > KEPT_BESIDE_STABLE
-        }) {
-            gone.metrics.loaded(false);
-        }
+        });
+        beyond.collect()
     }
 }

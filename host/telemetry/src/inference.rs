@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::gauge::{Fold, GaugeHandle, ObservedGauge};
 use crate::label;
-use crate::outcome::{CircuitState, Limit, Outcome, TrapReason};
+use crate::outcome::{CircuitState, Limit, Outcome, TrapReason, UnloadReason};
 use crate::safety::Reasons;
 use crate::table::metric;
 use crate::telemetry::{counter, histogram};
@@ -31,6 +31,8 @@ pub struct InferenceMetrics {
     instantiate: Histogram<f64>,
     queue_depth: ObservedGauge,
     loaded: ObservedGauge,
+    resident: ObservedGauge,
+    unloads: Box<[BoundCounter<u64>]>,
     circuit: ObservedGauge,
     weight: ObservedGauge,
     /// Reasons are bounded by model, so a model's versions share one list. As long-lived as the
@@ -46,6 +48,7 @@ impl fmt::Debug for InferenceMetrics {
 
 impl InferenceMetrics {
     pub(crate) fn new(meter: &Meter) -> Self {
+        let unloads = counter(meter, &metric::MODEL_UNLOADS);
         let metrics = Self {
             requests: counter(meter, &metric::INFERENCE_REQUESTS),
             latency: histogram(meter, &metric::INFERENCE_LATENCY),
@@ -58,6 +61,11 @@ impl InferenceMetrics {
             instantiate: histogram(meter, &metric::HANDLER_INSTANTIATE),
             queue_depth: ObservedGauge::new(meter, &metric::INFERENCE_QUEUE_DEPTH, Fold::Sum),
             loaded: ObservedGauge::new(meter, &metric::MODEL_LOADED, Fold::Newest),
+            resident: ObservedGauge::new(meter, &metric::MODELS_RESIDENT, Fold::Sum),
+            unloads: UnloadReason::ALL
+                .iter()
+                .map(|reason| unloads.bind(&with(&[], "reason", reason.as_str())))
+                .collect(),
             circuit: ObservedGauge::new(meter, &metric::CIRCUIT_STATE, Fold::Newest),
             weight: ObservedGauge::new(meter, &metric::TRAFFIC_WEIGHT, Fold::Newest),
             reasons: Mutex::new(HashMap::new()),
@@ -148,6 +156,19 @@ impl InferenceMetrics {
             batch_size: self.batch_size.bind(&labels),
             queue: self.queue.bind(&labels),
             compute: self.compute.bind(&labels),
+        }
+    }
+
+    /// Registers how to read what the loaded versions take together, in bytes: `read` is called at
+    /// each scrape, must not block for long and must not call telemetry.
+    pub fn resident_bytes(&self, read: impl Fn() -> u64 + Send + Sync + 'static) -> GaugeHandle {
+        self.resident.register(Vec::new(), move || read() as f64)
+    }
+
+    /// A version was unloaded.
+    pub fn unloaded(&self, reason: UnloadReason) {
+        if let Some(unloads) = self.unloads.get(reason as usize) {
+            unloads.add(1);
         }
     }
 

@@ -27,6 +27,6 @@ pub use http::{EndpointMetrics, HttpMetrics, InFlightGuard, UNMATCHED_ENDPOINT};
 pub use inference::{GraphMetrics, InferenceMetrics, VersionMetrics};
 pub use log::{LogError, LogFormat, check_log_filter, init_logs};
 pub use markdown::metrics_markdown;
-pub use outcome::{CircuitState, Limit, Outcome, TrapReason};
+pub use outcome::{CircuitState, Limit, Outcome, TrapReason, UnloadReason};
 pub use table::{METRICS, MetricKind, MetricSpec, metric};
 pub use telemetry::{PROMETHEUS_CONTENT_TYPE, SERIES_PER_METRIC, Telemetry, TelemetryError};

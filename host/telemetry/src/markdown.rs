@@ -76,6 +76,6 @@ const LABELS: &str = "\
 Series exist at zero from the moment their route or version does, so a rate has a start. Counters
 and histograms then stay until the process ends. A gauge goes when what it measures goes:
 `aegis_model_loaded` is 0 for a version that should serve and does not, and absent for one that was
-deleted or no longer serves. A metric has room for 8192 series; what comes after is counted under
+deleted, no longer serves, or waits unloaded for its next request. A metric has room for 65536 series; what comes after is counted under
 `otel_metric_overflow=\"true\"`.
 ";

@@ -153,6 +153,18 @@ label_values! {
     }
 }
 
+label_values! {
+    /// Why a version was unloaded (label `reason` of `aegis_model_unloads_total`).
+    UnloadReason {
+        /// The least recently used, and all together were over the memory budget.
+        Budget => "budget",
+        /// Other versions of its model took its place.
+        Replaced => "replaced",
+        /// It was deleted, or its model was.
+        Deleted => "deleted",
+    }
+}
+
 /// Where a version's circuit breaker stands, as `aegis_circuit_state` counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]

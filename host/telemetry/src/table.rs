@@ -233,7 +233,22 @@ pub mod metric {
     pub const MODEL_LOADED: MetricSpec = gauge(
         "aegis_model_loaded",
         BY_VERSION,
-        "1 when the version is loaded and warm, 0 when it should be and is not.",
+        "1 when the version is loaded and warm, 0 when it should be and is not. A version that waits for its first request, or was unloaded for the memory budget, has no series: its next request loads it.",
+    );
+    /// `aegis_models_resident_bytes`
+    pub const MODELS_RESIDENT: MetricSpec = MetricSpec {
+        unit: "By",
+        ..gauge(
+            "aegis_models_resident_bytes",
+            &[],
+            "Memory that the loaded versions take together, as the memory budget estimates it.",
+        )
+    };
+    /// `aegis_model_unloads_total`
+    pub const MODEL_UNLOADS: MetricSpec = counter(
+        "aegis_model_unloads_total",
+        &["reason"],
+        "Versions unloaded: least used beyond the memory budget (budget), superseded by others of their model (replaced), or deleted.",
     );
     /// `aegis_circuit_state`
     pub const CIRCUIT_STATE: MetricSpec = gauge(
@@ -245,7 +260,7 @@ pub mod metric {
     pub const TRAFFIC_WEIGHT: MetricSpec = gauge(
         "aegis_traffic_weight",
         BY_VERSION,
-        "Share of the model's traffic that the traffic rule gives to the version, 0 to 1.",
+        "Share of the model's traffic that the traffic rule gives to the version, 0 to 1; there while the version is loaded.",
     );
 }
 
@@ -266,6 +281,8 @@ pub const METRICS: &[MetricSpec] = &[
     metric::LIMIT_REFUSALS,
     metric::HANDLER_INSTANTIATE,
     metric::MODEL_LOADED,
+    metric::MODELS_RESIDENT,
+    metric::MODEL_UNLOADS,
     metric::CIRCUIT_STATE,
     metric::TRAFFIC_WEIGHT,
 ];

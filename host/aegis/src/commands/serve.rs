@@ -166,6 +166,7 @@ fn ready_lines(
             .map_or_else(|| "-".to_owned(), |version| version.to_string());
         let state = match &model.error {
             Some(error) => format!("not loaded: {error}"),
+            None if !model.loaded => "loaded when it is asked for".to_owned(),
             None => backends.join(", "),
         };
         lines.push(format!("  {} version {version} ({state})", model.name));

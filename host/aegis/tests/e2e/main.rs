@@ -32,6 +32,7 @@ mod nn_faults;
 mod nn_misuse;
 mod predict_refused;
 mod refusal_by_handler;
+mod residency;
 mod restart;
 mod snapshot;
 mod upload;

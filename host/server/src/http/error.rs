@@ -142,6 +142,9 @@ impl From<ModelsError> for ApiError {
         match error {
             ModelsError::Registry(error) => error.into(),
             ModelsError::Package(error) => error.into(),
+            ModelsError::StillLoading { .. } => {
+                ApiError::new(StatusCode::GATEWAY_TIMEOUT, error.code(), error.to_string())
+            }
             ModelsError::NoStableVersion { .. } | ModelsError::NotLoaded { .. } => ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 error.code(),

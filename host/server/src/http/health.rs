@@ -29,6 +29,8 @@ struct Model {
     name: String,
     model_version: Option<u64>,
     loaded: bool,
+    /// Why: see [`crate::models::ModelStatus::state`].
+    state: &'static str,
     /// The backend of the model's first graph; `null` if it is not loaded or has none.
     backend: Option<&'static str>,
     graphs: Vec<Graph>,
@@ -81,6 +83,7 @@ pub(crate) async fn health(
             name: model.name.to_string(),
             model_version: model.stable.map(|version| version.get()),
             loaded: model.loaded,
+            state: model.state,
             digest: model.digest.map(|digest| digest.to_string()),
             error: model.error,
         })

@@ -313,6 +313,7 @@ fn shown(app: &App, model: Model) -> Shown {
         name: model.name.clone(),
         stable,
         loaded: false,
+        state: "unloaded",
         digest: None,
         backends: Vec::new(),
         loaded_versions: Vec::new(),

@@ -45,7 +45,12 @@ pub(crate) async fn predict(
             return Err(error);
         }
     };
-    let version = match app.models.resolve(&target.name, target.version).await {
+    let deadline = start + app.config.request_timeout;
+    let resolved = app
+        .models
+        .resolve(&target.name, target.version, deadline)
+        .await;
+    let version = match resolved {
         Ok(version) => version,
         Err(error) => {
             body::drain(body).await;
