@@ -266,11 +266,11 @@ async fn handles_over_their_number_are_a_trap() {
 #[tokio::test]
 async fn one_call_hands_over_no_more_than_it_may_keep() {
     let server = server("tensor_mib = 16\nresponse_mib = 16\ntimeout_ms = 20000").await;
-    let before = server.memory_kib("VmHWM");
+    let before = server.number_of_status("VmHWM:");
     let ended = go_over(&server, "long-names", "names").await;
     ended.refused(500, "handler_trap");
     assert_eq!(server.refused_for("low", "call_bytes").await, 1.0);
-    let grown = server.memory_kib("VmHWM") - before;
+    let grown = server.number_of_status("VmHWM:") - before;
     assert!(grown < 40 << 10, "64 names of 1 MiB took {grown} KiB");
     still_serves(&server).await;
 }

@@ -185,14 +185,6 @@ async fn a_model_that_answers_a_request_is_not_unloaded() {
     server.ask("slow&do=digits", "").await.is(200);
 }
 
-/// What the process holds of memory that is its own, in KiB.
-fn anonymous(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
-    let number = line.and_then(|line| line.split_ascii_whitespace().nth(1));
-    number.unwrap().parse().unwrap()
-}
-
 #[tokio::test]
 async fn memory_stays_where_it_is_while_models_come_and_go() {
     let folder = tempfile::tempdir().unwrap();
@@ -204,7 +196,7 @@ async fn memory_stays_where_it_is_while_models_come_and_go() {
         for name in &names {
             server.ask(name, "").await.is(200);
         }
-        after.push(anonymous(&server));
+        after.push(server.number_of_status("RssAnon:"));
     }
     assert!(unloads(&server).await >= 100.0);
     // The first two rounds fill the pool's slots and the allocator's reserves. Were what goes

@@ -153,11 +153,6 @@ impl Server {
         .await
     }
 
-    /// The process.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -286,15 +281,6 @@ impl Server {
             .status()
             .expect("a shell");
         assert!(sent.success());
-    }
-
-    /// A figure of `/proc/PID/status` in KiB, such as `VmHWM`, the most memory it ever had.
-    pub(crate) fn memory_kib(&self, figure: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
-        let status = std::fs::read_to_string(path).expect("the process's status");
-        let line = status.lines().find(|line| line.starts_with(figure));
-        let number = line.and_then(|line| line.split_whitespace().nth(1));
-        number.expect("the figure").parse().expect("a number")
     }
 
     /// Waits until it has ended by itself.
