@@ -188,11 +188,12 @@ async fn what_never_becomes_a_part_is_not_kept() {
 
 /// What the server says of this body, having kept little of it.
 async fn pressed(server: &Server, body: &[u8]) -> String {
-    let before = server.number_of_status("VmHWM:");
+    let before = server.memory_kib("VmHWM");
     let mut raw = server.raw().await;
     raw.send(format!(
-        "POST /v1/models/raw/versions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+        "POST /v1/models/raw/versions HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\
          content-type: multipart/form-data; boundary=cut\r\ncontent-length: {}\r\n\r\n",
+        server.address,
         body.len()
     ))
     .await;
@@ -202,7 +203,7 @@ async fn pressed(server: &Server, body: &[u8]) -> String {
         }
     }
     let answer = raw.read_to_end().await;
-    let kept = server.number_of_status("VmHWM:") - before;
+    let kept = server.memory_kib("VmHWM") - before;
     assert!(kept < 24 << 10, "{kept} KiB more memory");
     answer
 }

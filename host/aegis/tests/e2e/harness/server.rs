@@ -258,15 +258,6 @@ impl Server {
         self.child.lock().expect("the process").id()
     }
 
-    /// A number of the system's account of the process, such as `VmRSS:`.
-    pub(crate) fn number_of_status(&self, key: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
-        let status = std::fs::read_to_string(path).expect("a running process");
-        let line = status.lines().find(|line| line.starts_with(key));
-        let mut words = line.expect("the key").split_whitespace();
-        words.nth(1).expect("a value").parse().expect("a number")
-    }
-
     /// Sends SIGKILL.
     pub(crate) fn kill(&self) {
         let mut child = self.child.lock().expect("the process");

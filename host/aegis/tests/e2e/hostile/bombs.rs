@@ -96,28 +96,20 @@ async fn an_instance_that_holds_on_to_what_it_was_given_is_replaced_at_its_limit
     let server = Start::new().ready().await;
     let keeping = Package::hostile("hostile", "tensor_mib = 1").and("[sandbox]\nreuse = true");
     server.upload(&keeping).await.is(201);
-    let mut refused = 0;
-    let mut most = 0;
-    let mut last_was_refused = false;
+    // Three fit. An instance that stayed when it was full would refuse all that come after.
+    let (mut answered, mut refused, mut most) = (0, 0, 0);
     for _ in 0..24 {
         let answer = server.ask("hostile&do=keep&n=300", "").await;
         if answer.status == 200 {
-            let kept = answer.json()["kept"].as_u64().unwrap();
-            assert!(
-                !last_was_refused || kept == 1,
-                "{kept} kept beyond the limit"
-            );
-            most = most.max(kept);
-            last_was_refused = false;
+            most = most.max(answer.json()["kept"].as_u64().unwrap());
+            answered += 1;
         } else {
             answer.refused(500, "handler_error");
-            assert!(!last_was_refused, "a full instance serves on");
             refused += 1;
-            last_was_refused = true;
         }
     }
-    assert!((2..=4).contains(&most), "{most}");
-    assert!(refused >= 2, "{refused}");
+    assert_eq!(most, 3);
+    assert!(refused >= 1 && answered >= 12, "{answered} of 24 answered");
 }
 
 #[tokio::test]

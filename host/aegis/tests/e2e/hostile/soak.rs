@@ -107,7 +107,7 @@ impl Mix {
 #[derive(Debug)]
 struct Held {
     resident_kib: u64,
-    threads: u64,
+    threads: usize,
     files: usize,
     series: usize,
 }
@@ -129,12 +129,14 @@ impl Held {
 
     async fn now(server: &Server) -> Held {
         let series = server.metrics().await.text;
+        let entries = |of: &str| {
+            let folder = format!("/proc/{}/{of}", server.pid());
+            fs::read_dir(folder).unwrap().count()
+        };
         Held {
-            resident_kib: server.number_of_status("VmRSS:"),
-            threads: server.number_of_status("Threads:"),
-            files: fs::read_dir(format!("/proc/{}/fd", server.pid()))
-                .unwrap()
-                .count(),
+            resident_kib: server.memory_kib("VmRSS"),
+            threads: entries("task"),
+            files: entries("fd"),
             series: series.lines().filter(|line| !line.starts_with('#')).count(),
         }
     }
