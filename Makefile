@@ -1,6 +1,6 @@
 # The everyday commands. `make` alone lists them.
 
-.PHONY: help run test lint fmt handlers runtimes embeddings bench docs
+.PHONY: help run test fuzz lint fmt handlers runtimes embeddings bench docs
 
 help: ## Lists the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -10,6 +10,9 @@ run: ## Builds everything and serves the example models (ARGS="--listen …")
 
 test: ## Installs what the tests need and runs them all
 	scripts/test.sh $(ARGS)
+
+fuzz: ## Fuzzes every target for 20 seconds (ARGS="--seconds 600 nn")
+	scripts/fuzz.sh $(ARGS)
 
 lint: ## Format and lints, as CI has them
 	cargo fmt --all --check

@@ -15,6 +15,8 @@ mod code_cache;
 mod component;
 mod engine;
 mod fault;
+#[doc(hidden)]
+pub mod fuzzing;
 mod graph_loader;
 mod handler;
 mod host;

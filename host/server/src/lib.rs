@@ -9,6 +9,8 @@ mod admission;
 mod config;
 mod direct;
 mod first_bytes;
+#[doc(hidden)]
+pub mod fuzzing;
 mod graph_bytes;
 mod graph_check;
 mod http;

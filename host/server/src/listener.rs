@@ -13,7 +13,10 @@ use axum::{Router, extract::Request};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
 use tokio::{
@@ -156,28 +159,51 @@ impl Connections {
         router: Router,
         permit: OwnedSemaphorePermit,
     ) {
-        let named = MapRequest::new(router, move |mut request: Request<Incoming>| {
+        let dialogue = self.dialogue(peer, router);
+        tokio::spawn(async move {
+            match acceptor.accept(stream).await {
+                Ok(stream) => dialogue.over(stream).await,
+                Err(error) => tracing::debug!(%error, "connection not begun"),
+            }
+            drop(permit);
+        });
+    }
+
+    /// One connection's, whatever it will be held over.
+    pub(crate) fn dialogue(&self, peer: Peer, router: Router) -> Dialogue {
+        Dialogue {
+            builder: Arc::clone(&self.builder),
+            watcher: self.open.watcher(),
+            first_bytes: self.first_bytes,
+            peer,
+            router,
+        }
+    }
+}
+
+/// What is said on one connection.
+pub(crate) struct Dialogue {
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    watcher: Watcher,
+    first_bytes: Duration,
+    peer: Peer,
+    router: Router,
+}
+
+impl Dialogue {
+    /// Speaks HTTP to the connection's end.
+    pub(crate) async fn over(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let peer = self.peer;
+        let named = MapRequest::new(self.router, move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
             request
         });
         let service = TowerToHyperService::new(named);
-        let builder = Arc::clone(&self.builder);
-        let first_bytes = self.first_bytes;
-        let watcher = self.open.watcher();
-        tokio::spawn(async move {
-            let stream = match acceptor.accept(stream).await {
-                Ok(stream) => FirstBytes::new(stream, first_bytes),
-                Err(error) => {
-                    tracing::debug!(%error, "connection not begun");
-                    return;
-                }
-            };
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection.into_owned()).await {
-                tracing::debug!(%error, "connection ended");
-            }
-            drop(permit);
-        });
+        let stream = TokioIo::new(FirstBytes::new(stream, self.first_bytes));
+        let connection = self.builder.serve_connection(stream, service);
+        if let Err(error) = self.watcher.watch(connection.into_owned()).await {
+            tracing::debug!(%error, "connection ended");
+        }
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Held {
 impl BodyRoom {
     pub(crate) fn new(bytes: usize) -> BodyRoom {
         BodyRoom {
-            free: Arc::new(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS))),
+            free: Arc::new(Semaphore::new(units(bytes))),
             bytes,
         }
     }
@@ -51,6 +51,11 @@ impl BodyRoom {
             room: self.clone(),
             permit: None,
         }
+    }
+
+    /// Whether nobody holds any of it.
+    pub(crate) fn is_free(&self) -> bool {
+        self.free.available_permits() == units(self.bytes)
     }
 
     /// The body of an answer, which takes room until it is sent.
@@ -88,6 +93,10 @@ impl Held {
         }
         Ok(())
     }
+}
+
+fn units(bytes: usize) -> usize {
+    (bytes / UNIT).min(Semaphore::MAX_PERMITS)
 }
 
 fn no_room(bytes: usize) -> ApiError {

@@ -18,3 +18,4 @@ mod web_page;
 
 pub(crate) use access::{ANONYMOUS, Access};
 pub(crate) use app::{App, Routes, router};
+pub(crate) use upload::receive;

@@ -140,7 +140,12 @@ async fn take(
     Ok((status, [(header::LOCATION, location)], Json(body)).into_response())
 }
 
-async fn receive(app: &App, name: ModelName, request: Request) -> Result<Package, ApiError> {
+/// Stages the parts of an upload, each as it comes, and checks that they are a package.
+pub(crate) async fn receive(
+    app: &App,
+    name: ModelName,
+    request: Request,
+) -> Result<Package, ApiError> {
     let unread = Unread::default();
     let request = request.map(|body| unread.of(body));
     let mut multipart = Multipart::from_request(request, &())

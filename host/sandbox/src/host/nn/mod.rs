@@ -44,19 +44,19 @@ const MAX_ERROR_DATA: usize = 1 << 10;
 const MAX_QUOTED: usize = 64;
 
 /// What every tensor counts beside its bytes: so that a guest pays for empty ones too.
-const TENSOR_OVERHEAD: usize = 128;
+pub(crate) const TENSOR_OVERHEAD: usize = 128;
 
 /// What one instance holds of `wasi:nn`, in the host's memory.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     /// Usable tensors.
-    tensors: usize,
+    pub(crate) tensors: usize,
     /// Their bytes and overhead, and the bytes of networks loaded from bytes.
-    tensor_bytes: usize,
+    pub(crate) tensor_bytes: usize,
     /// Execution contexts.
-    contexts: usize,
+    pub(crate) contexts: usize,
     /// Networks loaded from bytes.
-    graphs: usize,
+    pub(crate) graphs: usize,
 }
 
 impl Usage {

@@ -1,0 +1,4 @@
+//! An upload's body: any bytes, in any pieces.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| aegis_properties::multipart(input));
