@@ -5,6 +5,7 @@ mod commands;
 mod credential;
 #[cfg(test)]
 mod limits_page;
+mod machine;
 mod settings;
 
 use std::{io::Write as _, process::ExitCode};

@@ -15,6 +15,7 @@ use wasmtime::{
 
 use crate::{
     code_cache::CodeCache,
+    guest_memory::GuestMemory,
     host,
     instance::GuestState,
     lane::Lane,
@@ -50,6 +51,8 @@ pub struct SandboxConfig {
     pub max_instances: u32,
     /// The largest linear memory that any manifest may be given, in bytes (at most 4 GiB).
     pub max_memory_bytes: usize,
+    /// WebAssembly memory and tensors of all instances together, in bytes.
+    pub guest_memory_bytes: usize,
     /// Instances kept ready for each handler.
     pub warm_instances: usize,
     /// How long a handler that nobody asks keeps its ready instances.
@@ -70,6 +73,7 @@ impl SandboxConfig {
             cache_dir: cache_dir.into(),
             max_instances: 256,
             max_memory_bytes: 1 << 30,
+            guest_memory_bytes: usize::MAX,
             warm_instances: 8,
             warm_idle: Duration::from_secs(30),
             max_stack_bytes: 512 << 10,
@@ -121,6 +125,8 @@ pub(crate) struct SandboxInner {
     /// One permit for each instance that the pool has room for.
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) workers: Option<Workers>,
+    /// What all instances may hold together.
+    pub(crate) guest_memory: Arc<GuestMemory>,
     /// Where guests go that compute long.
     pub(crate) lane: Lane,
 }
@@ -153,6 +159,7 @@ impl Sandbox {
             inner: Arc::new(SandboxInner {
                 workers,
                 slots: Arc::new(Semaphore::new(config.max_instances as usize)),
+                guest_memory: GuestMemory::new(config.guest_memory_bytes),
                 lane: Lane::here(),
                 config,
                 serving,

@@ -7,6 +7,7 @@ use thiserror::Error;
 use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 
 use crate::{
+    limits::Denied,
     refusals::{Limit, Refusals},
     text::cut,
 };
@@ -29,6 +30,12 @@ pub enum Fault {
     #[error("the handler needs more than its limit of {} MiB of memory", limit_bytes >> 20)]
     OutOfMemory {
         /// The limit, in bytes.
+        limit_bytes: usize,
+    },
+    /// The guest is within its limit, but all guests together hold as much as they may.
+    #[error("all handlers together hold the {} MiB of memory that this host has for them", limit_bytes >> 20)]
+    HostMemory {
+        /// That bound, in bytes.
         limit_bytes: usize,
     },
     /// Time ran out, in the guest or in native compute.
@@ -168,6 +175,7 @@ impl Fault {
                 ..
             } => Some(Limit::Stack),
             Fault::OutOfMemory { .. } => Some(Limit::Memory),
+            Fault::HostMemory { .. } => Some(Limit::GuestMemory),
             Fault::Timeout { .. } => Some(Limit::Timeout),
             Fault::ResponseTooLarge { .. } => Some(Limit::ResponseBytes),
             Fault::NoFreeInstance { .. } => Some(Limit::Instances),
@@ -179,7 +187,7 @@ impl Fault {
 /// What a failed call was about. `denied` says that the guest was refused memory.
 pub(crate) fn classify(
     error: &wasmtime::Error,
-    denied_memory: bool,
+    denied_memory: Option<Denied>,
     memory_limit: usize,
     time_limit: Duration,
 ) -> Fault {
@@ -200,10 +208,16 @@ pub(crate) fn classify(
     };
     // An allocator that gets no memory aborts, or (if its language has exceptions) fails in
     // ways of its own. A stack overflow is not one of them.
-    if denied_memory && reason != TrapReason::StackOverflow {
-        return Fault::OutOfMemory {
-            limit_bytes: memory_limit,
-        };
+    if reason != TrapReason::StackOverflow {
+        match denied_memory {
+            Some(Denied::Own) => {
+                return Fault::OutOfMemory {
+                    limit_bytes: memory_limit,
+                };
+            }
+            Some(Denied::Host { limit_bytes }) => return Fault::HostMemory { limit_bytes },
+            None => {}
+        }
     }
     let backtrace = error
         .downcast_ref::<WasmBacktrace>()

@@ -16,6 +16,7 @@ use crate::{
         tensor::HostTensor,
     },
     component::Outline,
+    guest_memory::GuestMemory,
     handler::{HandlerContext, HandlerSpec},
     host::nn,
     instance::GuestState,
@@ -53,7 +54,9 @@ pub struct Guest(GuestState);
 impl Guest {
     /// A guest of such a handler.
     pub fn new(spec: HandlerSpec) -> Guest {
-        Guest(GuestState::new(HandlerContext::new(spec).into()))
+        Guest(GuestState::new(
+            HandlerContext::new(spec, GuestMemory::unbounded()).into(),
+        ))
     }
 
     /// What is counted against the guest.

@@ -22,6 +22,7 @@ use crate::{
     engine::Sandbox,
     fault::{Fault, classify, count_boundary},
     graph_loader::GraphLoader,
+    guest_memory::GuestMemory,
     instance::{self, ExportIndices, GuestState, Ready, deadline_for},
     limits::Limits,
     refusals::{Limit, Refusals},
@@ -57,6 +58,7 @@ pub(crate) struct HandlerContext {
     pub(crate) graph_loader: Option<Arc<dyn GraphLoader>>,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: Limits,
+    pub(crate) memory: Arc<GuestMemory>,
 }
 
 /// A handler that can take requests. Cheap to clone; dropping the last clone ends its
@@ -148,7 +150,10 @@ impl Handler {
             pre,
             exports,
             reuse: spec.reuse,
-            context: Arc::new(HandlerContext::new(spec)),
+            context: Arc::new(HandlerContext::new(
+                spec,
+                Arc::clone(&sandbox.inner.guest_memory),
+            )),
             warm: Arc::new(WarmPool::new(target)),
             sandbox,
             made: AtomicU64::new(0),
@@ -301,7 +306,7 @@ impl Handler {
             Err(_) => Err(Fault::Timeout { limit: time }),
         };
         let signals = std::mem::take(&mut ready.store.data_mut().signals);
-        if inner.reuse && is_well(&result) && !ready.memory_denied() {
+        if inner.reuse && is_well(&result) && ready.memory_denied().is_none() {
             inner.warm.put_back(ready);
         } else {
             inner.warm.retire(ready);
@@ -369,8 +374,10 @@ enum CallError {
 }
 
 impl HandlerContext {
-    pub(crate) fn new(spec: HandlerSpec) -> HandlerContext {
+    /// `memory` is that of all guests beside which the handler's will run.
+    pub(crate) fn new(spec: HandlerSpec, memory: Arc<GuestMemory>) -> HandlerContext {
         HandlerContext {
+            memory,
             model: spec.model,
             version: spec.version,
             graphs: spec.graphs,

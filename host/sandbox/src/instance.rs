@@ -16,9 +16,10 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::{
     bindings::exports::aegis::inference::{infer, predict},
     fault::DeadlinePassed,
+    guest_memory::Share,
     handler::{HandlerContext, Signals},
     host::{log::GuestLog, nn::Usage},
-    limits::MemoryLimiter,
+    limits::{Denied, MemoryLimiter},
     refusals::{Limit, Refusals},
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct GuestState {
     pub(crate) deadline: Instant,
     /// What the instance holds of `wasi:nn`.
     pub(crate) nn: Usage,
+    /// What tensors take of the memory of all guests.
+    pub(crate) tensor_share: Share,
     pub(crate) refusals: Refusals,
     pub(crate) signals: Signals,
     pub(crate) log: Arc<GuestLog>,
@@ -49,7 +52,8 @@ impl GuestState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         GuestState {
-            memory: MemoryLimiter::new(limits),
+            memory: MemoryLimiter::new(limits, handler.memory.share()),
+            tensor_share: handler.memory.share(),
             log: Arc::new(GuestLog::new(limits.log_bytes)),
             table,
             // Far enough for instantiation; a call sets its own.
@@ -143,7 +147,7 @@ pub(crate) async fn make(
     indices: &ExportIndices,
     handler: &Arc<HandlerContext>,
     slot: OwnedSemaphorePermit,
-) -> Result<Ready, (wasmtime::Error, bool)> {
+) -> Result<Ready, (wasmtime::Error, Option<Denied>)> {
     let mut store = new_store(pre.engine(), GuestState::new(Arc::clone(handler)));
     let made = async {
         let instance = pre.instantiate_async(&mut store).await?;
@@ -226,7 +230,7 @@ impl Ready {
     }
 
     /// Whether the guest was refused memory.
-    pub(crate) fn memory_denied(&self) -> bool {
+    pub(crate) fn memory_denied(&self) -> Option<Denied> {
         self.store.data().memory.denied()
     }
 }

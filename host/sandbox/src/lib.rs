@@ -18,6 +18,7 @@ mod fault;
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph_loader;
+mod guest_memory;
 mod handler;
 mod host;
 mod inspect;

@@ -9,7 +9,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wasmtime::ResourceLimiter;
 
-use crate::refusals::{Limit, Refusals};
+use crate::{
+    guest_memory::Share,
+    refusals::{Limit, Refusals},
+};
 
 /// What one instance of a handler may use, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,12 +57,11 @@ pub struct Limits {
 
 impl Limits {
     /// What a guest may hand to the host in one call, in bytes: the largest thing that it may
-    /// give, or what its memory holds up to a bound, and 1 MiB for what stands beside it.
-    /// Strings and lists may lie over one another in a guest's memory and are copied as often
-    /// as they are named, so its memory's size alone bounds no call.
+    /// give, and 1 MiB for what stands beside it. Strings and lists may lie over one another
+    /// in a guest's memory and are copied as often as they are named, so its memory's size
+    /// bounds no call.
     pub(crate) fn call_bytes(&self) -> usize {
-        const CARRIED: usize = 64 << 20;
-        let largest = self.tensor_bytes.max(CARRIED).min(self.memory_bytes);
+        let largest = self.tensor_bytes.min(self.memory_bytes);
         largest.max(self.response_bytes).saturating_add(1 << 20)
     }
 }
@@ -99,13 +101,29 @@ pub(crate) struct MemoryLimiter {
     max_tables: usize,
     max_core_instances: usize,
     used: usize,
+    share: Share,
     denied: u32,
+    denied_by_host: u32,
     denied_table: u32,
 }
 
+/// Why a guest was refused memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// It asked for more than its own limit.
+    Own,
+    /// All guests together hold as much as they may.
+    Host {
+        /// That bound, in bytes.
+        limit_bytes: usize,
+    },
+}
+
 impl MemoryLimiter {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, share: Share) -> Self {
         MemoryLimiter {
+            share,
+            denied_by_host: 0,
             max_bytes: limits.memory_bytes,
             max_table_elements: limits.table_elements,
             max_memories: limits.memories,
@@ -122,14 +140,23 @@ impl MemoryLimiter {
         self.used
     }
 
-    /// Whether the guest has asked for more memory than it may have.
-    pub(crate) fn denied(&self) -> bool {
-        self.denied > 0
+    /// Whether the guest was refused memory, and why.
+    pub(crate) fn denied(&self) -> Option<Denied> {
+        if self.denied > 0 {
+            Some(Denied::Own)
+        } else if self.denied_by_host > 0 {
+            Some(Denied::Host {
+                limit_bytes: self.share.limit(),
+            })
+        } else {
+            None
+        }
     }
 
     /// Moves what was refused to `refusals`.
     pub(crate) fn report(&mut self, refusals: &mut Refusals) {
         refusals.add(Limit::Memory, std::mem::take(&mut self.denied));
+        refusals.add(Limit::GuestMemory, std::mem::take(&mut self.denied_by_host));
         refusals.add(Limit::TableElements, std::mem::take(&mut self.denied_table));
     }
 }
@@ -145,6 +172,10 @@ impl ResourceLimiter for MemoryLimiter {
         let total = self.used.saturating_sub(current).saturating_add(desired);
         if total > self.max_bytes {
             self.denied = self.denied.saturating_add(1);
+            return Ok(false);
+        }
+        if !self.share.cover(total) {
+            self.denied_by_host = self.denied_by_host.saturating_add(1);
             return Ok(false);
         }
         self.used = total;
@@ -181,33 +212,53 @@ impl ResourceLimiter for MemoryLimiter {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
     use super::*;
+    use crate::guest_memory::GuestMemory;
 
     #[test]
     fn memories_are_limited_by_their_sum() {
-        let mut limiter = MemoryLimiter::new(&Limits {
-            memory_bytes: 100,
-            ..Limits::default()
-        });
+        let mut limiter = MemoryLimiter::new(
+            &Limits {
+                memory_bytes: 100,
+                ..Limits::default()
+            },
+            GuestMemory::unbounded().share(),
+        );
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(limiter.memory_growing(0, 40, None).unwrap());
-        assert!(!limiter.denied());
+        assert_eq!(limiter.denied(), None);
         assert!(!limiter.memory_growing(40, 41, None).unwrap());
-        assert!(limiter.denied());
+        assert_eq!(limiter.denied(), Some(Denied::Own));
 
         let mut refusals = Refusals::default();
         limiter.report(&mut refusals);
         assert_eq!(refusals.iter().collect::<Vec<_>>(), [(Limit::Memory, 1)]);
-        assert!(!limiter.denied());
+        assert_eq!(limiter.denied(), None);
     }
 
     #[test]
     fn a_table_has_its_own_limit() {
-        let mut limiter = MemoryLimiter::new(&Limits {
-            table_elements: 10,
-            ..Limits::default()
-        });
+        let mut limiter = MemoryLimiter::new(
+            &Limits {
+                table_elements: 10,
+                ..Limits::default()
+            },
+            GuestMemory::unbounded().share(),
+        );
         assert!(limiter.table_growing(0, 10, None).unwrap());
         assert!(!limiter.table_growing(10, 11, None).unwrap());
-        assert!(!limiter.denied(), "that was no memory");
+        assert_eq!(limiter.denied(), None, "that was no memory");
+    }
+
+    #[test]
+    fn a_guest_within_its_limit_may_find_the_hosts_memory_taken() {
+        let memory = GuestMemory::new(8 << 20);
+        let mut first = MemoryLimiter::new(&Limits::default(), memory.share());
+        let mut second = MemoryLimiter::new(&Limits::default(), memory.share());
+        assert!(first.memory_growing(0, 6 << 20, None).unwrap());
+        assert!(!second.memory_growing(0, 3 << 20, None).unwrap());
+        let limit_bytes = 8 << 20;
+        assert_eq!(second.denied(), Some(Denied::Host { limit_bytes }));
+        drop(first);
+        assert!(second.memory_growing(0, 3 << 20, None).unwrap());
     }
 }

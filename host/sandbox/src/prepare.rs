@@ -426,15 +426,18 @@ impl Sandbox {
     ) -> Result<(), PrepareError> {
         let limits = spec.limits.clone();
         let init_timeout = limits.init_timeout;
-        let context = std::sync::Arc::new(HandlerContext::new(HandlerSpec {
-            model: spec.model,
-            version: 0,
-            graphs: BTreeMap::new(),
-            graph_loader: None,
-            config: spec.config,
-            limits: spec.limits,
-            reuse: false,
-        }));
+        let context = std::sync::Arc::new(HandlerContext::new(
+            HandlerSpec {
+                model: spec.model,
+                version: 0,
+                graphs: BTreeMap::new(),
+                graph_loader: None,
+                config: spec.config,
+                limits: spec.limits,
+                reuse: false,
+            },
+            std::sync::Arc::clone(&self.inner.guest_memory),
+        ));
         let slot = std::sync::Arc::clone(&self.inner.slots)
             .acquire_owned()
             .await

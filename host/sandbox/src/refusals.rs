@@ -25,6 +25,8 @@ macro_rules! limits {
 limits! {
     /// WebAssembly memory.
     Memory => "memory",
+    /// WebAssembly memory and tensors of all guests together.
+    GuestMemory => "guest_memory",
     /// Elements of a WebAssembly table.
     TableElements => "table_elements",
     /// Memories, tables and core instances that a component is made of.

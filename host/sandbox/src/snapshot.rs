@@ -15,6 +15,7 @@ use wasmtime_wizer::Wizer;
 
 use crate::{
     fault::{Fault, classify},
+    guest_memory::GuestMemory,
     handler::{HandlerContext, HandlerSpec},
     host::{self, deny::Denied, log::GuestLog},
     instance::{self, GuestState},
@@ -58,15 +59,18 @@ async fn run(
     spec: &PrepareSpec,
     compiling: &Stopwatch,
 ) -> Result<Taken, PrepareError> {
-    let context = Arc::new(HandlerContext::new(HandlerSpec {
-        model: spec.model.clone(),
-        version: 0,
-        graphs: Default::default(),
-        graph_loader: None,
-        config: spec.config.clone(),
-        limits: spec.limits.clone(),
-        reuse: false,
-    }));
+    let context = Arc::new(HandlerContext::new(
+        HandlerSpec {
+            model: spec.model.clone(),
+            version: 0,
+            graphs: Default::default(),
+            graph_loader: None,
+            config: spec.config.clone(),
+            limits: spec.limits.clone(),
+            reuse: false,
+        },
+        GuestMemory::unbounded(),
+    ));
     let mut state = GuestState::new(context);
     state.fix_insecure_seed(seed_of(bytes));
     let log = Arc::clone(&state.log);

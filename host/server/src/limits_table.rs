@@ -175,6 +175,12 @@ pub const LIMIT_OUTCOMES: &[LimitOutcome] = &[
         "503 `no_free_instance`, when none came free in the request's time",
         Limit::Instances,
     ),
+    row(
+        &["guest_memory_mib"],
+        "memory.grow gives -1; wasi:nn `runtime-error` with data `overloaded: …`",
+        "503 `no_memory`, or 429 `overloaded` where the handler passes the error on",
+        Limit::GuestMemory,
+    ),
     row(&["max_bodies_mib"], "", "503 `no_room`", Limit::Bodies),
     row(
         &["max_concurrent_uploads"],

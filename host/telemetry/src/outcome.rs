@@ -144,6 +144,8 @@ label_values! {
         CompileMemory => "compile_memory",
         /// Requests that wait: for the model, or for one of its graphs.
         Queue => "queue",
+        /// WebAssembly memory and tensors of all models together.
+        GuestMemory => "guest_memory",
         /// Instances of all models together.
         Instances => "instances",
         /// Uploads under way.

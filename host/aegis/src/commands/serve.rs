@@ -22,6 +22,7 @@ use tokio::{
 use super::{package::Folder, predict::guess, worker};
 use crate::{
     client::print,
+    machine,
     settings::{Management, ServeArgs, ServeSettings},
 };
 
@@ -272,11 +273,21 @@ fn ceilings(settings: &ServeSettings) -> Limits {
     }
 }
 
+/// What all guests may hold together: what is set, or three quarters of what there is.
+fn guest_memory(settings: &ServeSettings) -> usize {
+    let bytes = match settings.guest_memory.bytes() {
+        0 => machine::memory().map_or(u64::MAX, |bytes| bytes / 4 * 3),
+        set => set,
+    };
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 fn sandbox_config(settings: &ServeSettings) -> SandboxConfig {
     SandboxConfig {
         cache_dir: settings.data.join("code"),
         max_instances: u32::try_from(settings.max_instances).unwrap_or(u32::MAX),
         max_memory_bytes: settings.max_memory.bytes() as usize,
+        guest_memory_bytes: guest_memory(settings),
         warm_instances: settings.warm_instances,
         warm_idle: settings.warm_idle,
         max_stack_bytes: settings.max_stack.bytes() as usize,

@@ -166,6 +166,8 @@ settings! {
         /// Handler instances at once, of all models together, those kept ready included. Address
         /// space is set aside for each.
         max_instances: usize = Number<1, 100_000>["max_instances"] = ["256"];
+        /// WebAssembly memory and tensors of all instances together, in MiB. 0: three quarters of the machine's memory, or of the container's.
+        guest_memory: ByteSize = Mib<0, 16_777_216>["guest_memory_mib"] = ["0"];
         /// Instances kept ready for each model, so that a request finds one made.
         warm_instances: usize = Number<0, 10_000>["warm_instances"] = ["8"];
         /// Time a model that nobody asks keeps its ready instances.

@@ -266,11 +266,11 @@ async fn handles_over_their_number_are_a_trap() {
 #[tokio::test]
 async fn one_call_hands_over_no_more_than_it_may_keep() {
     let server = server("tensor_mib = 16\nresponse_mib = 16\ntimeout_ms = 20000").await;
-    let before = server.number_of_status("VmHWM:");
+    let before = server.memory_kib("VmHWM");
     let ended = go_over(&server, "long-names", "names").await;
     ended.refused(500, "handler_trap");
     assert_eq!(server.refused_for("low", "call_bytes").await, 1.0);
-    let grown = server.number_of_status("VmHWM:") - before;
+    let grown = server.memory_kib("VmHWM") - before;
     assert!(grown < 40 << 10, "64 names of 1 MiB took {grown} KiB");
     still_serves(&server).await;
 }
@@ -388,4 +388,34 @@ async fn a_wish_over_the_ceiling_is_cut_and_said_so() {
         said.contains("warning: limits.tensors: 1000 is asked"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn all_guests_together_have_a_bound_and_who_meets_it_is_told_to_come_back() {
+    let server = Start::new()
+        .flag("--guest-memory-mib", "96")
+        .flag("--warm-instances", "0")
+        .ready()
+        .await;
+    let limits = "memory_mib = 256\ntensor_mib = 256\ntimeout_ms = 20000";
+    server
+        .upload(&Package::hostile("low", limits))
+        .await
+        .is(201);
+    // Within its own limit, beyond the host's.
+    let ended = go_over(&server, "alloc&n=128", "memory").await;
+    let message = ended.refused(503, "no_memory");
+    assert!(message.contains("96 MiB"), "{message}");
+    assert_eq!(server.refused_for("low", "guest_memory").await, 1.0);
+    still_serves(&server).await;
+
+    // Tensors are of the same memory. Those refused are kept as unusable, so this guest ends
+    // by another limit; what counts is that they were refused for this one.
+    let ended = go_over(&server, "many-tensors&n=1048576", "tensors").await;
+    assert!(ended.status >= 400, "{}", ended.text());
+    assert!(server.refused_for("low", "guest_memory").await > 1.0);
+    // All of it came back.
+    let answer = server.ask("low&do=alloc&n=64", "").await.ok();
+    assert_eq!(answer["mebibytes"], 64);
+    still_serves(&server).await;
 }

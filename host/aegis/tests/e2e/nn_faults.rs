@@ -138,10 +138,10 @@ async fn fault_5_copies_are_few() {
     let limits = "[limits]\ntimeout_ms = 60000\nmemory_mib = 512\ntensor_mib = 256";
     serve(&server, "onnxruntime", &["reshape-u8"], limits).await;
     ask(&server, "graph=reshape-u8&ty=u8&dims=2,2").await;
-    let before = server.number_of_status("VmHWM:");
+    let before = server.memory_kib("VmHWM");
     let wide = "graph=reshape-u8&ty=u8&quiet&dims=33554432,2";
     assert_eq!(ask(&server, wide).await["bytes"], json!([64 << 20]));
-    let grown = (server.number_of_status("VmHWM:") - before) as f64 / f64::from(64 << 10);
+    let grown = (server.memory_kib("VmHWM") - before) as f64 / f64::from(64 << 10);
     // In the guest: its zeros, and the output that it reads. In the host: the input, the
     // backend's output and the tensor made of it.
     assert!(grown < 5.5, "64 MiB in and out took {grown:.1} times that");
@@ -189,12 +189,12 @@ async fn fault_8_tensors_count_against_the_instance() {
     let server = Start::new().ready().await;
     let limits = "[limits]\ntensor_mib = 4\nmemory_mib = 64\ntimeout_ms = 20000";
     serve(&server, "auto", &["reshape-fp32"], limits).await;
-    let before = server.number_of_status("VmHWM:");
+    let before = server.memory_kib("VmHWM");
     // 400 MiB in all, were they kept.
     let answer = ask(&server, "do=many-tensors&n=400&size=1048576").await;
     assert_eq!(answer["full"]["code"], "ErrorCode::TooLarge", "{answer}");
     assert_eq!(answer["after"], Value::Null);
-    let grown = server.number_of_status("VmHWM:") - before;
+    let grown = server.memory_kib("VmHWM") - before;
     assert!(grown < 32 << 10, "{grown} KiB");
     assert_eq!(server.refused_for("nn", "tensor_bytes").await, 398.0);
 }

@@ -231,6 +231,11 @@ impl From<Fault> for ApiError {
                 "response_too_large",
                 fault.to_string(),
             ),
+            Fault::HostMemory { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_memory",
+                fault.to_string(),
+            ),
             Fault::NoFreeInstance { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no_free_instance",

@@ -397,7 +397,7 @@ fn fault_outcome(fault: &Fault) -> Outcome {
         Fault::Trap { .. } => Outcome::Trap,
         Fault::OutOfMemory { .. } => Outcome::OutOfMemory,
         Fault::Timeout { .. } => Outcome::Timeout,
-        Fault::NoFreeInstance { .. } => Outcome::Overloaded,
+        Fault::NoFreeInstance { .. } | Fault::HostMemory { .. } => Outcome::Overloaded,
         Fault::ResponseTooLarge { .. } | Fault::NoSuchExport { .. } => Outcome::HandlerError,
     }
 }

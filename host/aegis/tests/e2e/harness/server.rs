@@ -258,6 +258,18 @@ impl Server {
         self.child.lock().expect("the process").id()
     }
 
+    /// A figure of `/proc/PID/status`, in KiB where it is one of memory: `VmRSS`, or `VmHWM`,
+    /// the most it ever had.
+    pub(crate) fn memory_kib(&self, figure: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(path).expect("a running process");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.expect("the figure").parse().expect("a number")
+    }
+
     /// Sends SIGKILL.
     pub(crate) fn kill(&self) {
         let mut child = self.child.lock().expect("the process");

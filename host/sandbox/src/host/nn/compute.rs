@@ -94,11 +94,16 @@ impl inference::HostGraphExecutionContext for GuestState {
         };
         let mut given = Vec::with_capacity(outputs.len());
         for NamedTensor { name, tensor } in outputs {
-            if let Err(reason) = self.charge_tensor(tensor.byte_len()) {
+            if let Err((code, reason)) = self.charge_tensor(tensor.byte_len()) {
                 for (_, handle) in given {
                     self.take_tensor(handle)?;
                 }
-                return self.nn_error(ErrorCode::TooLarge, format!("output `{name}`: {reason}"));
+                let message = if code == ErrorCode::TooLarge {
+                    format!("output `{name}`: {reason}")
+                } else {
+                    reason
+                };
+                return self.nn_error(code, message);
             }
             given.push((
                 (*name).to_owned(),

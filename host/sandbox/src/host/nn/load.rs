@@ -40,9 +40,9 @@ impl GuestState {
         let asked = self
             .admit(bytes)
             .and_then(|()| Ok((content_of(builder, encoding)?, device(target)?)))
-            .and_then(|asked| match self.charge_bytes("a network", bytes) {
-                Ok(()) => Ok(asked),
-                Err(reason) => Err((ErrorCode::TooLarge, reason)),
+            .and_then(|asked| {
+                self.charge_bytes("a network", bytes)?;
+                Ok(asked)
             });
         let (content, target) = match asked {
             Ok(asked) => asked,

@@ -73,36 +73,51 @@ impl GuestState {
     }
 
     /// Takes `bytes` from the instance's budget; the error says why not.
-    fn charge_bytes(&mut self, what: &str, bytes: usize) -> Result<(), String> {
+    fn charge_bytes(&mut self, what: &str, bytes: usize) -> Result<(), (ErrorCode, String)> {
         let limit = self.handler.limits.tensor_bytes;
         let used = self.nn.bytes();
         match used.checked_add(bytes).filter(|wanted| *wanted <= limit) {
-            Some(wanted) => {
+            Some(wanted) if self.tensor_share.cover(wanted) => {
                 self.nn.tensor_bytes = wanted;
                 Ok(())
             }
+            Some(_) => {
+                self.refusals.add(Limit::GuestMemory, 1);
+                // Nothing is wrong with what the guest asks, and later it may have it.
+                Err((
+                    ErrorCode::RuntimeError,
+                    format!(
+                        "overloaded: all handlers together hold the {} MiB of memory that this \
+                         host has for them",
+                        self.tensor_share.limit() >> 20
+                    ),
+                ))
+            }
             None => {
                 self.refusals.add(Limit::TensorBytes, 1);
-                Err(format!(
+                let reason = format!(
                     "{what} of {bytes} bytes is over this model's budget: {limit} bytes of \
                      tensors per instance (limits.tensor_mib), {used} in use"
-                ))
+                );
+                Err((ErrorCode::TooLarge, reason))
             }
         }
     }
 
     fn discharge_bytes(&mut self, bytes: usize) {
         self.nn.tensor_bytes = self.nn.tensor_bytes.saturating_sub(bytes);
+        self.tensor_share.shrink(self.nn.tensor_bytes);
     }
 
     /// Takes a tensor of `bytes` from the instance's budget.
-    fn charge_tensor(&mut self, bytes: usize) -> Result<(), String> {
+    fn charge_tensor(&mut self, bytes: usize) -> Result<(), (ErrorCode, String)> {
         let limit = self.handler.limits.tensors;
         if self.nn.tensors >= limit {
             self.refusals.add(Limit::Tensors, 1);
-            return Err(format!(
+            let reason = format!(
                 "this model's instances hold at most {limit} tensors at a time (limits.tensors)"
-            ));
+            );
+            return Err((ErrorCode::TooLarge, reason));
         }
         self.charge_bytes("a tensor", bytes.saturating_add(TENSOR_OVERHEAD))?;
         self.nn.tensors += 1;

@@ -42,9 +42,9 @@ impl GuestState {
         let made = Shape::new(&dimensions)
             .and_then(|shape| Tensor::new(ty.into(), shape, data))
             .map_err(|error| (ErrorCode::InvalidArgument, error.to_string()))
-            .and_then(|tensor| match self.charge_tensor(tensor.byte_len()) {
-                Ok(()) => Ok(tensor),
-                Err(reason) => Err((ErrorCode::TooLarge, reason)),
+            .and_then(|tensor| {
+                self.charge_tensor(tensor.byte_len())?;
+                Ok(tensor)
             });
         match made {
             Ok(tensor) => GuestTensor::Usable(tensor),
