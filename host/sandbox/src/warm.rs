@@ -279,7 +279,11 @@ mod tests {
             graphs: Default::default(),
             graph_loader: None,
             config: Default::default(),
-            limits: Limits::default(),
+            limits: Limits {
+                // Paused time runs ahead of the clock that deadlines are taken from.
+                timeout: Duration::from_secs(86_400),
+                ..Limits::default()
+            },
             reuse: false,
         };
         let bytes = wat::parse_str(HANDLER).unwrap();
