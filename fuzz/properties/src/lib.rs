@@ -14,6 +14,7 @@ mod component;
 mod manifest;
 mod multipart;
 mod nn;
+mod onnx;
 mod request;
 mod server;
 
@@ -21,17 +22,19 @@ pub use component::component;
 pub use manifest::manifest;
 pub use multipart::multipart;
 pub use nn::nn;
+pub use onnx::onnx;
 pub use request::request;
 
 /// A property: panics if it does not hold for these bytes.
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its fuzz target and of its folder in `fuzz/corpus`.
-pub const ALL: [(&str, Property); 5] = [
+pub const ALL: [(&str, Property); 6] = [
     ("component", component),
     ("manifest", manifest),
     ("multipart", multipart),
     ("nn", nn),
+    ("onnx", onnx),
     ("request", request),
 ];
 
