@@ -406,14 +406,16 @@ async fn all_guests_together_have_a_bound_and_who_meets_it_is_told_to_come_back(
     let ended = go_over(&server, "alloc&n=128", "memory").await;
     let message = ended.refused(503, "no_memory");
     assert!(message.contains("96 MiB"), "{message}");
-    assert_eq!(server.refused_for("low", "guest_memory").await, 1.0);
+    // Once or twice: its allocator may ask again for less.
+    let refused = server.refused_for("low", "guest_memory").await;
+    assert!((1.0..=2.0).contains(&refused), "{refused}");
     still_serves(&server).await;
 
     // Tensors are of the same memory. Those refused are kept as unusable, so this guest ends
     // by another limit; what counts is that they were refused for this one.
     let ended = go_over(&server, "many-tensors&n=1048576", "tensors").await;
     assert!(ended.status >= 400, "{}", ended.text());
-    assert!(server.refused_for("low", "guest_memory").await > 1.0);
+    assert!(server.refused_for("low", "guest_memory").await > refused);
     // All of it came back.
     let answer = server.ask("low&do=alloc&n=64", "").await.ok();
     assert_eq!(answer["mebibytes"], 64);
