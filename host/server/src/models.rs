@@ -41,6 +41,10 @@ const KEPT_BESIDE_STABLE: usize = 2;
 /// How long after a failed load the next request may try again.
 const RETRY_LOAD: Duration = Duration::from_secs(10);
 
+/// How long after finding everything in use that is over the memory budget it is looked at
+/// again: requests are over by then, most of them.
+const TRIM_AGAIN: Duration = Duration::from_millis(100);
+
 /// The models. Cheap to clone.
 #[derive(Clone)]
 pub struct Models {
@@ -57,6 +61,8 @@ struct Inner {
     started: AtomicBool,
     /// The series of `aegis_models_resident_bytes`.
     resident: OnceLock<GaugeHandle>,
+    /// Whether a task waits for what is over the budget to come out of use.
+    trimming: AtomicBool,
 }
 
 /// One model.
@@ -207,6 +213,7 @@ impl Models {
                 },
                 entries: RwLock::new(HashMap::new()),
                 started: AtomicBool::new(false),
+                trimming: AtomicBool::new(false),
                 resident: OnceLock::new(),
             }),
         };
@@ -592,10 +599,32 @@ impl Models {
     }
 
     /// Unloads the least recently used versions while all together are over the memory budget.
-    /// One that a request holds stays, and so does the one just loaded, for its caller.
+    /// One that a request holds stays, and so does the one just loaded, for its caller: they
+    /// are looked at again.
     fn make_room(&self) {
+        if self.within_budget() || self.inner.trimming.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TRIM_AGAIN).await;
+                let Some(inner) = inner.upgrade() else {
+                    return;
+                };
+                let models = Models { inner };
+                if models.within_budget() {
+                    models.inner.trimming.store(false, Ordering::Release);
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Unloads what can be spared, and says whether that is enough.
+    fn within_budget(&self) -> bool {
         let mut gone = Vec::new();
-        self.inner.residency.make_room(
+        let enough = self.inner.residency.make_room(
             || self.inner.candidates(),
             |(entry, version)| {
                 let given_up = entry.give_up(version);
@@ -605,6 +634,7 @@ impl Models {
             },
         );
         self.let_go(gone, UnloadReason::Budget);
+        enough
     }
 
     /// Counts versions that were unloaded and drops them: on a thread of their own, as native

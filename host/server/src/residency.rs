@@ -59,18 +59,21 @@ impl Residency {
     }
 
     /// Has the candidates given up, least recently used first, until the rest is within the
-    /// budget. One that `give_up` refuses, as it is in use, stays.
+    /// budget. One that `give_up` refuses, as it is in use, stays. Whether the rest is within
+    /// the budget now.
     pub(crate) fn make_room<T>(
         &self,
         candidates: impl FnOnce() -> Vec<Candidate<T>>,
         mut give_up: impl FnMut(T) -> bool,
-    ) {
-        let Some(budget) = self.budget else { return };
+    ) -> bool {
+        let Some(budget) = self.budget else {
+            return true;
+        };
         let _one_at_a_time = self.choosing.lock();
         let mut candidates = candidates();
         let mut total: u64 = candidates.iter().map(|candidate| candidate.bytes).sum();
         if total <= budget {
-            return;
+            return true;
         }
         candidates.sort_by_key(|candidate| candidate.last_use);
         for candidate in candidates {
@@ -81,6 +84,7 @@ impl Residency {
                 total -= candidate.bytes;
             }
         }
+        total <= budget
     }
 }
 
