@@ -5,6 +5,8 @@
 //! dropping a version never touches what is in flight. Changes of one model are made one
 //! at a time, behind a lock that requests never take.
 
+mod entry;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -25,6 +27,9 @@ use futures_util::{StreamExt as _, stream};
 use parking_lot::RwLock;
 use thiserror::Error;
 
+pub use entry::ModelStatus;
+use entry::{Entry, LoadFailure};
+
 use crate::{
     config::ServerConfig,
     graph_bytes::BytesLoader,
@@ -33,10 +38,6 @@ use crate::{
     residency::{Candidate, LOADS_AT_ONCE, LastUse, Residency},
     version::LoadedVersion,
 };
-
-/// Loaded versions kept beside a model's stable one: the last stable for a quick way back,
-/// and one that somebody asks for by number. What goes beyond is unloaded, oldest first.
-const KEPT_BESIDE_STABLE: usize = 2;
 
 /// How long after a failed load the next request may try again.
 const RETRY_LOAD: Duration = Duration::from_secs(10);
@@ -63,29 +64,6 @@ struct Inner {
     resident: OnceLock<GaugeHandle>,
     /// Whether a task waits for what is over the budget to come out of use.
     trimming: AtomicBool,
-}
-
-/// One model.
-struct Entry {
-    name: ModelName,
-    state: RwLock<State>,
-    changing: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct State {
-    stable: Option<Version>,
-    /// Most recently loaded or made stable first.
-    loaded: Vec<Arc<LoadedVersion>>,
-    failure: Option<LoadFailure>,
-}
-
-#[derive(Clone)]
-struct LoadFailure {
-    version: Version,
-    message: String,
-    code: &'static str,
-    at: Instant,
 }
 
 /// Why a model does not answer or does not change.
@@ -140,28 +118,6 @@ impl ModelsError {
     fn is_not_found(&self) -> bool {
         matches!(self, ModelsError::Registry(error) if error.kind() == ErrorKind::NotFound)
     }
-}
-
-/// How a model stands, for `/health` and `/v1/models`.
-#[derive(Clone, Debug)]
-pub struct ModelStatus {
-    /// The model.
-    pub name: ModelName,
-    /// Its stable version.
-    pub stable: Option<Version>,
-    /// Whether the stable version is loaded.
-    pub loaded: bool,
-    /// `loaded`; `unloaded`, which the next request changes; or `failed`, for the reason in
-    /// `error`.
-    pub state: &'static str,
-    /// The stable version's digest.
-    pub digest: Option<Digest>,
-    /// Graphs and the backends that serve them.
-    pub backends: Vec<(String, &'static str)>,
-    /// Every loaded version.
-    pub loaded_versions: Vec<Version>,
-    /// Why the stable version is not loaded, if it failed.
-    pub error: Option<String>,
 }
 
 /// What publishing a package did.
@@ -553,13 +509,7 @@ impl Models {
                 .entries
                 .write()
                 .entry(name.clone())
-                .or_insert_with(|| {
-                    Arc::new(Entry {
-                        name: name.clone(),
-                        state: RwLock::new(State::default()),
-                        changing: tokio::sync::Mutex::new(()),
-                    })
-                }),
+                .or_insert_with(|| Arc::new(Entry::new(name.clone()))),
         )
     }
 
@@ -695,111 +645,5 @@ impl Inner {
 
     fn resident_bytes(&self) -> u64 {
         self.resident_and_greatest().0
-    }
-}
-
-impl State {
-    /// Why the stable version is not loaded, if it should be.
-    fn stable_failure(&self) -> Option<&LoadFailure> {
-        self.failure
-            .as_ref()
-            .filter(|failure| Some(failure.version) == self.stable)
-    }
-
-    fn find(&self, version: Version) -> Option<Arc<LoadedVersion>> {
-        self.loaded
-            .iter()
-            .find(|loaded| loaded.version == version)
-            .cloned()
-    }
-}
-
-impl Entry {
-    fn status(&self) -> ModelStatus {
-        let state = self.state.read();
-        let stable = state.stable.and_then(|stable| state.find(stable));
-        let failure = state.stable_failure();
-        ModelStatus {
-            state: match (&stable, failure) {
-                (Some(_), _) => "loaded",
-                (None, Some(_)) => "failed",
-                (None, None) => "unloaded",
-            },
-            name: self.name.clone(),
-            stable: state.stable,
-            loaded: stable.is_some(),
-            digest: stable.as_ref().map(|stable| stable.digest),
-            backends: stable.as_ref().map_or_else(Vec::new, |stable| {
-                stable
-                    .backends()
-                    .into_iter()
-                    .map(|(graph, backend)| (graph.to_owned(), backend.name()))
-                    .collect()
-            }),
-            loaded_versions: state.loaded.iter().map(|loaded| loaded.version).collect(),
-            error: failure.map(|failure| failure.message.clone()),
-        }
-    }
-
-    /// Takes a loaded version in; gives those that go for it.
-    fn insert(&self, loaded: Arc<LoadedVersion>) -> Vec<Arc<LoadedVersion>> {
-        let mut state = self.state.write();
-        if matches!(&state.failure, Some(failure) if failure.version == loaded.version) {
-            state.failure = None;
-        }
-        if state.stable == Some(loaded.version) {
-            loaded.metrics.traffic_weight(1.0);
-        }
-        state.loaded.insert(0, loaded);
-        state.evict()
-    }
-
-    /// Makes a loaded version the one that answers; gives those that go for it.
-    fn make_stable(&self, loaded: &Arc<LoadedVersion>) -> Vec<Arc<LoadedVersion>> {
-        let mut state = self.state.write();
-        state.stable = Some(loaded.version);
-        state
-            .loaded
-            .retain(|other| !Arc::ptr_eq(other, loaded) && other.version != loaded.version);
-        for other in &state.loaded {
-            other.metrics.traffic_weight(0.0);
-        }
-        state.loaded.insert(0, Arc::clone(loaded));
-        loaded.metrics.traffic_weight(1.0);
-        state.evict()
-    }
-
-    /// Takes a version out.
-    fn unload(&self, version: Version) -> Vec<Arc<LoadedVersion>> {
-        let mut state = self.state.write();
-        state
-            .loaded
-            .extract_if(.., |loaded| loaded.version == version)
-            .collect()
-    }
-
-    /// Takes a version out that nobody else holds: with the lock held, nobody can come to.
-    fn give_up(&self, version: Version) -> Option<Arc<LoadedVersion>> {
-        let mut state = self.state.write();
-        let mut idle = state.loaded.extract_if(.., |loaded| {
-            loaded.version == version && Arc::strong_count(loaded) == 1
-        });
-        idle.next()
-    }
-}
-
-impl State {
-    /// Lets go of what is neither stable nor among the most recent others.
-    fn evict(&mut self) -> Vec<Arc<LoadedVersion>> {
-        let stable = self.stable;
-        let mut others = 0;
-        let beyond = self.loaded.extract_if(.., |loaded| {
-            if Some(loaded.version) == stable {
-                return false;
-            }
-            others += 1;
-            others > KEPT_BESIDE_STABLE
-        });
-        beyond.collect()
     }
 }

@@ -1,0 +1,173 @@
+//! One model as the server has it: which of its versions are loaded, which is stable, and why one
+//! did not load. When versions are loaded and let go is its owner's business.
+
+use std::{sync::Arc, time::Instant};
+
+use aegis_registry::{Digest, ModelName, Version};
+use parking_lot::RwLock;
+
+use crate::version::LoadedVersion;
+
+/// Loaded versions kept beside a model's stable one: the last stable for a quick way back,
+/// and one that somebody asks for by number. What goes beyond is unloaded, oldest first.
+const KEPT_BESIDE_STABLE: usize = 2;
+
+/// One model.
+pub(super) struct Entry {
+    pub(super) name: ModelName,
+    pub(super) state: RwLock<State>,
+    pub(super) changing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) stable: Option<Version>,
+    /// Most recently loaded or made stable first.
+    pub(super) loaded: Vec<Arc<LoadedVersion>>,
+    pub(super) failure: Option<LoadFailure>,
+}
+
+#[derive(Clone)]
+pub(super) struct LoadFailure {
+    pub(super) version: Version,
+    pub(super) message: String,
+    pub(super) code: &'static str,
+    pub(super) at: Instant,
+}
+
+/// How a model stands, for `/health` and `/v1/models`.
+#[derive(Clone, Debug)]
+pub struct ModelStatus {
+    /// The model.
+    pub name: ModelName,
+    /// Its stable version.
+    pub stable: Option<Version>,
+    /// Whether the stable version is loaded.
+    pub loaded: bool,
+    /// `loaded`; `unloaded`, which the next request changes; or `failed`, for the reason in
+    /// `error`.
+    pub state: &'static str,
+    /// The stable version's digest.
+    pub digest: Option<Digest>,
+    /// Graphs and the backends that serve them.
+    pub backends: Vec<(String, &'static str)>,
+    /// Every loaded version.
+    pub loaded_versions: Vec<Version>,
+    /// Why the stable version is not loaded, if it failed.
+    pub error: Option<String>,
+}
+
+impl State {
+    /// Why the stable version is not loaded, if it should be.
+    pub(super) fn stable_failure(&self) -> Option<&LoadFailure> {
+        self.failure
+            .as_ref()
+            .filter(|failure| Some(failure.version) == self.stable)
+    }
+
+    pub(super) fn find(&self, version: Version) -> Option<Arc<LoadedVersion>> {
+        self.loaded
+            .iter()
+            .find(|loaded| loaded.version == version)
+            .cloned()
+    }
+}
+
+impl Entry {
+    /// A model of which nothing is loaded.
+    pub(super) fn new(name: ModelName) -> Entry {
+        Entry {
+            name,
+            state: RwLock::new(State::default()),
+            changing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub(super) fn status(&self) -> ModelStatus {
+        let state = self.state.read();
+        let stable = state.stable.and_then(|stable| state.find(stable));
+        let failure = state.stable_failure();
+        ModelStatus {
+            state: match (&stable, failure) {
+                (Some(_), _) => "loaded",
+                (None, Some(_)) => "failed",
+                (None, None) => "unloaded",
+            },
+            name: self.name.clone(),
+            stable: state.stable,
+            loaded: stable.is_some(),
+            digest: stable.as_ref().map(|stable| stable.digest),
+            backends: stable.as_ref().map_or_else(Vec::new, |stable| {
+                stable
+                    .backends()
+                    .into_iter()
+                    .map(|(graph, backend)| (graph.to_owned(), backend.name()))
+                    .collect()
+            }),
+            loaded_versions: state.loaded.iter().map(|loaded| loaded.version).collect(),
+            error: failure.map(|failure| failure.message.clone()),
+        }
+    }
+
+    /// Takes a loaded version in; gives those that go for it.
+    pub(super) fn insert(&self, loaded: Arc<LoadedVersion>) -> Vec<Arc<LoadedVersion>> {
+        let mut state = self.state.write();
+        if matches!(&state.failure, Some(failure) if failure.version == loaded.version) {
+            state.failure = None;
+        }
+        if state.stable == Some(loaded.version) {
+            loaded.metrics.traffic_weight(1.0);
+        }
+        state.loaded.insert(0, loaded);
+        state.evict()
+    }
+
+    /// Makes a loaded version the one that answers; gives those that go for it.
+    pub(super) fn make_stable(&self, loaded: &Arc<LoadedVersion>) -> Vec<Arc<LoadedVersion>> {
+        let mut state = self.state.write();
+        state.stable = Some(loaded.version);
+        state
+            .loaded
+            .retain(|other| !Arc::ptr_eq(other, loaded) && other.version != loaded.version);
+        for other in &state.loaded {
+            other.metrics.traffic_weight(0.0);
+        }
+        state.loaded.insert(0, Arc::clone(loaded));
+        loaded.metrics.traffic_weight(1.0);
+        state.evict()
+    }
+
+    /// Takes a version out.
+    pub(super) fn unload(&self, version: Version) -> Vec<Arc<LoadedVersion>> {
+        let mut state = self.state.write();
+        state
+            .loaded
+            .extract_if(.., |loaded| loaded.version == version)
+            .collect()
+    }
+
+    /// Takes a version out that nobody else holds: with the lock held, nobody can come to.
+    pub(super) fn give_up(&self, version: Version) -> Option<Arc<LoadedVersion>> {
+        let mut state = self.state.write();
+        let mut idle = state.loaded.extract_if(.., |loaded| {
+            loaded.version == version && Arc::strong_count(loaded) == 1
+        });
+        idle.next()
+    }
+}
+
+impl State {
+    /// Lets go of what is neither stable nor among the most recent others.
+    fn evict(&mut self) -> Vec<Arc<LoadedVersion>> {
+        let stable = self.stable;
+        let mut others = 0;
+        let beyond = self.loaded.extract_if(.., |loaded| {
+            if Some(loaded.version) == stable {
+                return false;
+            }
+            others += 1;
+            others > KEPT_BESIDE_STABLE
+        });
+        beyond.collect()
+    }
+}
