@@ -19,7 +19,8 @@ use std::{
 use aegis_inference::{Graph, Runtime};
 use aegis_registry::{
     CommitMeta, Digest, ErrorKind, Manifest, Model, ModelName, Package, Registry, RegistryError,
-    Upload, UploadLimits, Version, VersionRecord, manifest::EffectiveLimits,
+    Upload, UploadLimits, Version, VersionRecord,
+    manifest::{EffectiveLimits, Limits},
 };
 use aegis_sandbox::{GraphLoader, PrepareReport, Sandbox};
 use aegis_telemetry::{GaugeHandle, Telemetry, UnloadReason};
@@ -146,9 +147,12 @@ impl Models {
         telemetry: Arc<Telemetry>,
         config: &ServerConfig,
     ) -> Models {
-        let graph_loader = config
-            .allow_graph_bytes
-            .then(|| Arc::new(BytesLoader::new(runtime.clone())) as Arc<dyn GraphLoader>);
+        let graph_loader = config.allow_graph_bytes.then(|| {
+            let limits = Limits::default().effective(&config.ceilings);
+            let worker_bytes = u64::from(limits.graph_load_mib) << 20;
+            let loader = BytesLoader::new(runtime.clone(), sandbox.clone(), worker_bytes);
+            Arc::new(loader) as Arc<dyn GraphLoader>
+        });
         let loader = Loader {
             sandbox,
             runtime,
