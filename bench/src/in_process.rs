@@ -145,7 +145,7 @@ struct Bench {
 /// A case as the sandbox and its native twin are asked it.
 struct Asked {
     case: Case,
-    request: Request,
+    request: Arc<Request>,
 }
 
 impl Bench {
@@ -174,14 +174,14 @@ impl Bench {
         let (handler, _) = sandbox.load(component, spec, Vec::new()).await?;
         let asked = network.cases.iter().map(|case| Asked {
             case: case.clone(),
-            request: Request {
+            request: Arc::new(Request {
                 // As long as the ids that the server makes.
                 id: "0198c0de-0000-7000-8000-000000000000".to_owned(),
                 content_type: Some("application/json".to_owned()),
                 headers: Vec::new(),
                 query: Vec::new(),
                 body: case.body.clone().into_bytes(),
-            },
+            }),
         });
         Ok(Bench {
             handler,
@@ -221,7 +221,7 @@ impl Side<'_> {
         let answered = match self {
             Side::Bare(bare) => return Ok(Answer::Probabilities(bare.run(&asked.case.pixels)?)),
             Side::Native(native) => native.answer(call, &asked.request).await,
-            Side::Sandboxed(handler) => handler.predict(call, &asked.request).await.result?,
+            Side::Sandboxed(handler) => handler.predict(call, Arc::clone(&asked.request)).await.result?,
         };
         match answered {
             Ok(response) => Ok(Answer::Body(response.body)),

@@ -108,6 +108,9 @@ pub enum SandboxError {
     /// No thread for the clock that interrupts guests.
     #[error("no thread for the guests' clock: {0}")]
     Clock(io::Error),
+    /// No threads for guests that compute long.
+    #[error("no threads for guests that compute long: {0}")]
+    Lane(io::Error),
 }
 
 /// Prepares, loads and runs handlers. Cheap to clone; all clones share one pool.
@@ -160,7 +163,7 @@ impl Sandbox {
                 workers,
                 slots: Arc::new(Semaphore::new(config.max_instances as usize)),
                 guest_memory: GuestMemory::new(config.guest_memory_bytes),
-                lane: Lane::here(),
+                lane: Lane::here().map_err(SandboxError::Lane)?,
                 config,
                 serving,
                 building,

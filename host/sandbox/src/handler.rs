@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +25,7 @@ use crate::{
     graph_loader::GraphLoader,
     guest_memory::GuestMemory,
     instance::{self, ExportIndices, GuestState, Ready, deadline_for},
+    lane::{Overdue, Weight},
     limits::Limits,
     refusals::{Limit, Refusals},
     text::{cut, printable},
@@ -59,6 +61,8 @@ pub(crate) struct HandlerContext {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: Limits,
     pub(crate) memory: Arc<GuestMemory>,
+    /// Where large instances are taken apart; nowhere else where they are not used for requests.
+    pub(crate) lane: Option<tokio::runtime::Handle>,
 }
 
 /// A handler that can take requests. Cheap to clone; dropping the last clone ends its
@@ -77,6 +81,8 @@ pub(crate) struct HandlerInner {
     reuse: bool,
     pub(crate) context: Arc<HandlerContext>,
     pub(crate) warm: Arc<WarmPool>,
+    /// What its calls have used lately.
+    weight: Arc<Weight>,
     made: AtomicU64,
     made_on_path: AtomicU64,
     make_nanos: AtomicU64,
@@ -150,11 +156,12 @@ impl Handler {
             pre,
             exports,
             reuse: spec.reuse,
-            context: Arc::new(HandlerContext::new(
-                spec,
-                Arc::clone(&sandbox.inner.guest_memory),
-            )),
+            context: Arc::new(HandlerContext {
+                lane: sandbox.inner.lane.handle(),
+                ..HandlerContext::new(spec, Arc::clone(&sandbox.inner.guest_memory))
+            }),
             warm: Arc::new(WarmPool::new(target)),
+            weight: Arc::default(),
             sandbox,
             made: AtomicU64::new(0),
             made_on_path: AtomicU64::new(0),
@@ -184,19 +191,10 @@ impl Handler {
     }
 
     /// Calls `predict`.
-    pub async fn predict(&self, call: &Call, request: &Request) -> Outcome<Response> {
+    pub async fn predict(&self, call: &Call, request: Arc<Request>) -> Outcome<Response> {
         let limit = self.inner.context.limits.response_bytes;
-        let mut outcome = self
-            .call(call, request.body.len(), async |ready: &mut Ready| {
-                let Some(predict) = &ready.predict else {
-                    return Err(CallError::NoExport("predict"));
-                };
-                predict
-                    .call_predict(&mut ready.store, request)
-                    .await
-                    .map_err(CallError::Wasm)
-            })
-            .await;
+        let bytes = request.body.len();
+        let mut outcome = self.call(call, bytes, Predict(request)).await;
         if let Ok(Ok(response)) = &outcome.result {
             let head = response.content_type.len()
                 + (response.headers.iter())
@@ -216,21 +214,11 @@ impl Handler {
     pub async fn infer(
         &self,
         call: &Call,
-        request: &InferenceRequest,
+        request: Arc<InferenceRequest>,
     ) -> Outcome<InferenceResponse> {
         let limit = self.inner.context.limits.response_bytes;
         let bytes = request.inputs.iter().map(|input| input.data.len()).sum();
-        let mut outcome = self
-            .call(call, bytes, async |ready: &mut Ready| {
-                let Some(infer) = &ready.infer else {
-                    return Err(CallError::NoExport("infer"));
-                };
-                infer
-                    .call_infer(&mut ready.store, request)
-                    .await
-                    .map_err(CallError::Wasm)
-            })
-            .await;
+        let mut outcome = self.call(call, bytes, Infer(request)).await;
         if let Ok(Ok(response)) = &outcome.result {
             let bytes = response
                 .outputs
@@ -263,69 +251,67 @@ impl Handler {
         outcome.result = Err(fault);
     }
 
-    async fn call<T>(
+    /// One call with all that belongs to it: the instance is made and let go where the call
+    /// runs, so that a guest's memory costs no thread that short requests wait for.
+    async fn call<E: Export>(&self, call: &Call, bytes: usize, export: E) -> Outcome<E::Answer> {
+        let (deadline, time) = deadline_for(self.inner.context.limits.timeout, call.deadline);
+        let whole = {
+            let inner = Arc::clone(&self.inner);
+            let request_id = Arc::clone(&call.request_id);
+            async move { inner.call(&request_id, deadline, time, export).await }
+        };
+        let lane = &self.inner.sandbox.inner.lane;
+        lane.run(&self.inner.weight, bytes, deadline, whole)
+            .await
+            .unwrap_or_else(|Overdue| {
+                self.inner
+                    .no_instance(&call.request_id, Fault::Timeout { limit: time })
+            })
+    }
+}
+
+/// An export of the contract, with what it is called with.
+trait Export: Send + 'static {
+    type Answer: Send + 'static;
+
+    fn call(
         &self,
-        call: &Call,
-        bytes: usize,
-        run: impl AsyncFnOnce(&mut Ready) -> Result<Result<T, Failure>, CallError>,
-    ) -> Outcome<T> {
-        let inner = &*self.inner;
-        let (deadline, time) = deadline_for(inner.context.limits.timeout, call.deadline);
-        let mut ready = match inner.instance(deadline, time).await {
-            Ok(ready) => ready,
-            Err(fault) => {
-                log_fault(&inner.context, &call.request_id, &fault);
-                let mut refusals = Refusals::default();
-                if let Some(limit) = fault.limit() {
-                    refusals.ended_by(limit);
-                }
-                return Outcome {
-                    result: Err(fault),
-                    signals: Signals::default(),
-                    refusals,
-                    instantiate: None,
-                };
-            }
+        ready: &mut Ready,
+    ) -> impl Future<Output = Result<Result<Self::Answer, Failure>, CallError>> + Send;
+}
+
+struct Predict(Arc<Request>);
+
+impl Export for Predict {
+    type Answer = Response;
+
+    async fn call(&self, ready: &mut Ready) -> Result<Result<Response, Failure>, CallError> {
+        let Some(predict) = &ready.predict else {
+            return Err(CallError::NoExport("predict"));
         };
-        let instantiate = ready.made_in.take();
-        ready.begin(&call.request_id, deadline);
-        // Compute keeps to the deadline and so does running wasm; the timer is for what
-        // else a guest can wait for (clocks). It is only set when the call really waits.
-        let call_guest = inner.sandbox.inner.lane.run(bytes, run(&mut ready));
-        let ended = tokio::time::timeout_at(deadline.into(), call_guest).await;
-        let denied = ready.memory_denied();
-        let mut refusals = ready.take_refusals();
-        let result = match ended {
-            Ok(Ok(answer)) => Ok(answer.map_err(bounded)),
-            Ok(Err(CallError::NoExport(export))) => Err(Fault::NoSuchExport { export }),
-            Ok(Err(CallError::Wasm(error))) => {
-                count_boundary(&error, &mut refusals);
-                let memory = inner.context.limits.memory_bytes;
-                Err(classify(&error, denied, memory, time))
-            }
-            Err(_) => Err(Fault::Timeout { limit: time }),
+        predict
+            .call_predict(&mut ready.store, &self.0)
+            .await
+            .map_err(CallError::Wasm)
+    }
+}
+
+struct Infer(Arc<InferenceRequest>);
+
+impl Export for Infer {
+    type Answer = InferenceResponse;
+
+    async fn call(
+        &self,
+        ready: &mut Ready,
+    ) -> Result<Result<InferenceResponse, Failure>, CallError> {
+        let Some(infer) = &ready.infer else {
+            return Err(CallError::NoExport("infer"));
         };
-        let signals = std::mem::take(&mut ready.store.data_mut().signals);
-        if inner.reuse && is_well(&result) && ready.memory_denied().is_none() {
-            inner.warm.put_back(ready);
-        } else {
-            inner.warm.retire(ready);
-        }
-        if !refusals.is_empty() {
-            log_refusals(&inner.context, &call.request_id, &refusals);
-        }
-        if let Err(fault) = &result {
-            log_fault(&inner.context, &call.request_id, fault);
-            if let Some(limit) = fault.limit() {
-                refusals.ended_by(limit);
-            }
-        }
-        Outcome {
-            result,
-            signals,
-            refusals,
-            instantiate,
-        }
+        infer
+            .call_infer(&mut ready.store, &self.0)
+            .await
+            .map_err(CallError::Wasm)
     }
 }
 
@@ -377,6 +363,7 @@ impl HandlerContext {
     /// `memory` is that of all guests beside which the handler's will run.
     pub(crate) fn new(spec: HandlerSpec, memory: Arc<GuestMemory>) -> HandlerContext {
         HandlerContext {
+            lane: None,
             memory,
             model: spec.model,
             version: spec.version,
@@ -389,6 +376,72 @@ impl HandlerContext {
 }
 
 impl HandlerInner {
+    async fn call<E: Export>(
+        &self,
+        request_id: &Arc<str>,
+        deadline: Instant,
+        time: Duration,
+        export: E,
+    ) -> Outcome<E::Answer> {
+        let mut ready = match self.instance(deadline, time).await {
+            Ok(ready) => ready,
+            Err(fault) => return self.no_instance(request_id, fault),
+        };
+        let instantiate = ready.made_in.take();
+        ready.begin(request_id, deadline);
+        // Compute keeps to the deadline and so does running wasm; the timer is for what
+        // else a guest can wait for (clocks). It is only set when the call really waits.
+        let ended = tokio::time::timeout_at(deadline.into(), export.call(&mut ready)).await;
+        let denied = ready.memory_denied();
+        let mut refusals = ready.take_refusals();
+        let result = match ended {
+            Ok(Ok(answer)) => Ok(answer.map_err(bounded)),
+            Ok(Err(CallError::NoExport(export))) => Err(Fault::NoSuchExport { export }),
+            Ok(Err(CallError::Wasm(error))) => {
+                count_boundary(&error, &mut refusals);
+                let memory = self.context.limits.memory_bytes;
+                Err(classify(&error, denied, memory, time))
+            }
+            Err(_) => Err(Fault::Timeout { limit: time }),
+        };
+        let signals = std::mem::take(&mut ready.store.data_mut().signals);
+        if self.reuse && is_well(&result) && denied.is_none() {
+            self.warm.put_back(ready);
+        } else {
+            self.warm.retire(ready);
+        }
+        if !refusals.is_empty() {
+            log_refusals(&self.context, request_id, &refusals);
+        }
+        if let Err(fault) = &result {
+            log_fault(&self.context, request_id, fault);
+            if let Some(limit) = fault.limit() {
+                refusals.ended_by(limit);
+            }
+        }
+        Outcome {
+            result,
+            signals,
+            refusals,
+            instantiate,
+        }
+    }
+
+    /// A call that ended before it had an instance, or after it had a thread for the last time.
+    fn no_instance<T>(&self, request_id: &Arc<str>, fault: Fault) -> Outcome<T> {
+        log_fault(&self.context, request_id, &fault);
+        let mut refusals = Refusals::default();
+        if let Some(limit) = fault.limit() {
+            refusals.ended_by(limit);
+        }
+        Outcome {
+            result: Err(fault),
+            signals: Signals::default(),
+            refusals,
+            instantiate: None,
+        }
+    }
+
     /// A ready instance, or one made now if a slot comes free before the deadline.
     async fn instance(&self, deadline: Instant, time: Duration) -> Result<Ready, Fault> {
         if let Some(ready) = self.warm.take() {
@@ -422,20 +475,35 @@ impl HandlerInner {
         Arc::clone(&sandbox.slots).try_acquire_owned().ok()
     }
 
-    /// Makes one instance.
-    pub(crate) async fn make(&self, slot: OwnedSemaphorePermit) -> Result<Ready, Fault> {
-        let start = Instant::now();
-        // A component's start function is the guest's code as well.
-        let making = instance::make(&self.pre, &self.indices, &self.context, slot);
+    /// Makes one instance ahead of its call, in the lane if that takes long: a component's
+    /// start function is the guest's code as well.
+    pub(crate) async fn make_ahead(
+        self: &Arc<HandlerInner>,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Ready, Fault> {
+        let time = self.context.limits.init_timeout;
+        let making = {
+            let inner = Arc::clone(self);
+            async move { inner.make(slot).await }
+        };
         let lane = &self.sandbox.inner.lane;
-        let mut ready = lane.run(0, making).await.map_err(|(error, denied)| {
-            classify(
-                &error,
-                denied,
-                self.context.limits.memory_bytes,
-                self.context.limits.init_timeout,
-            )
-        })?;
+        lane.run(&self.weight, 0, Instant::now() + time, making)
+            .await
+            .unwrap_or(Err(Fault::Timeout { limit: time }))
+    }
+
+    async fn make(&self, slot: OwnedSemaphorePermit) -> Result<Ready, Fault> {
+        let start = Instant::now();
+        let mut ready = instance::make(&self.pre, &self.indices, &self.context, slot)
+            .await
+            .map_err(|(error, denied)| {
+                classify(
+                    &error,
+                    denied,
+                    self.context.limits.memory_bytes,
+                    self.context.limits.init_timeout,
+                )
+            })?;
         self.made.fetch_add(1, Ordering::Relaxed);
         let took = start.elapsed();
         ready.made_in = Some(took);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{
     Store, UpdateDeadline,
     component::{InstancePre, ResourceTable},
@@ -19,6 +19,7 @@ use crate::{
     guest_memory::Share,
     handler::{HandlerContext, Signals},
     host::{log::GuestLog, nn::Usage},
+    lane::on_lane,
     limits::{Denied, MemoryLimiter},
     refusals::{Limit, Refusals},
 };
@@ -134,12 +135,9 @@ pub(crate) struct Ready {
 }
 
 /// An instance that holds more than this, in WebAssembly memory and in tensors, is taken apart
-/// on a thread of its own: giving pages back takes some 10 ms for 100 MiB, and what is under
-/// it well under the millisecond that a guest may hold a thread anyway.
-const LARGE: usize = 16 << 20;
-
-/// Threads that take instances apart, at most. One keeps up with what two cores can fill.
-static TEARDOWNS: Semaphore = Semaphore::const_new(2);
+/// in the lane: giving pages back takes some 10 ms for 100 MiB, and what is under it well
+/// under the millisecond that a guest may hold a thread anyway.
+const LARGE: usize = 4 << 20;
 
 /// Makes an instance: everything that a call needs and that can be done before it comes.
 pub(crate) async fn make(
@@ -239,25 +237,22 @@ impl Drop for Ready {
     /// However a call ends, also by its caller going away, a large instance is not taken apart
     /// on the executor.
     fn drop(&mut self) {
-        if !self.is_large() {
+        if on_lane() || !self.is_large() {
             return;
         }
-        let (Ok(runtime), Ok(place)) = (
-            tokio::runtime::Handle::try_current(),
-            TEARDOWNS.try_acquire(),
-        ) else {
+        let handler = &self.store.data().handler;
+        let Some(lane) = handler.lane.clone() else {
             return;
         };
         let empty = Store::new(
             self.store.engine(),
-            GuestState::new(Arc::clone(&self.store.data().handler)),
+            GuestState::new(Arc::clone(handler)),
         );
         let large = std::mem::replace(&mut self.store, empty);
         let slot = self.slot.take();
-        runtime.spawn_blocking(move || {
+        lane.spawn(async move {
             drop(large);
             drop(slot);
-            drop(place);
         });
     }
 }

@@ -1,7 +1,7 @@
 //! From a component's bytes to native code in the cache, at upload, with every reason for
 //! which an upload is refused; and from the cache to a [`Handler`], at load.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -445,16 +445,25 @@ impl Sandbox {
                 message: "the host is closing".to_owned(),
             })?;
         let indices = ExportIndices::find(pre);
-        let made =
-            tokio::time::timeout(init_timeout, instance::make(pre, &indices, &context, slot)).await;
+        let making = {
+            let pre = pre.clone();
+            async move { instance::make(&pre, &indices, &context, slot).await.map(drop) }
+        };
+        let making = self.inner.lane.run(
+            &Default::default(),
+            0,
+            Instant::now() + init_timeout,
+            async move { tokio::time::timeout(init_timeout, making).await.ok() },
+        );
+        let made = making.await.ok().flatten();
         let (message, limit) = match made {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err((error, _))) if error.is::<instance::WrongTypes>() => {
+            Some(Ok(())) => return Ok(()),
+            Some(Err((error, _))) if error.is::<instance::WrongTypes>() => {
                 return Err(PrepareError::Incompatible {
                     message: format!("{error:#}"),
                 });
             }
-            Ok(Err((error, denied))) => {
+            Some(Err((error, denied))) => {
                 if let Some(refused) = parts::too_many(&error, &limits) {
                     return Err(refused);
                 }
@@ -471,7 +480,7 @@ impl Sandbox {
                 };
                 (message, limit)
             }
-            Err(_) => (
+            None => (
                 format!("no end within {} ms", init_timeout.as_millis()),
                 Some(Limit::InitTimeout),
             ),

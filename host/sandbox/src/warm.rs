@@ -24,7 +24,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{handler::HandlerInner, instance::Ready};
+use crate::{handler::HandlerInner, instance::Ready, lane::on_lane};
 
 /// How long used instances gather before the task sees to them.
 const TICK: Duration = Duration::from_millis(1);
@@ -88,10 +88,11 @@ impl WarmPool {
         taken
     }
 
-    /// Leaves a used instance to be dropped off the request's path.
+    /// Leaves a used instance to be dropped off the request's path; in the lane, where nobody
+    /// waits for the thread, it is dropped at once.
     pub(crate) fn retire(&self, used: Ready) {
-        // A large one goes to a thread of its own when it is dropped, and holds memory until then.
-        if !used.is_large() {
+        // A large one goes to the lane when it is dropped, and holds memory until then.
+        if !on_lane() && !used.is_large() {
             let mut lists = self.lists.lock();
             if lists.used.len() < self.most {
                 lists.used.push(used);
@@ -181,7 +182,7 @@ impl WarmPool {
         lists.ready.len() < lists.wanted
     }
 
-    async fn refill(&self, handler: &HandlerInner) {
+    async fn refill(&self, handler: &Arc<HandlerInner>) {
         let used = std::mem::take(&mut self.lists.lock().used);
         for instance in used {
             drop(instance);
@@ -193,7 +194,7 @@ impl WarmPool {
             let Some(slot) = handler.spare_slot() else {
                 return;
             };
-            match handler.make(slot).await {
+            match handler.make_ahead(slot).await {
                 Ok(ready) => self.lists.lock().ready.push(ready),
                 Err(fault) => {
                     tracing::warn!(
@@ -297,14 +298,14 @@ mod tests {
                 request_id: "test".into(),
                 deadline: None,
             };
-            let request = Request {
+            let request = Arc::new(Request {
                 id: String::new(),
                 content_type: None,
                 headers: Vec::new(),
                 query: Vec::new(),
                 body: Vec::new(),
-            };
-            let ended = handler.predict(&call, &request).await;
+            });
+            let ended = handler.predict(&call, request).await;
             assert!(
                 matches!(ended.result, Err(crate::Fault::Trap { .. })),
                 "{ended:?}"

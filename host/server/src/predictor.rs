@@ -30,11 +30,11 @@ pub trait NativePredictor: Send + Sync {
 
 impl Predictor {
     /// Answers one request.
-    pub(crate) async fn predict(&self, call: &Call, request: &Request) -> Outcome<Response> {
+    pub(crate) async fn predict(&self, call: &Call, request: Arc<Request>) -> Outcome<Response> {
         let result = match self {
             Predictor::Handler(handler) => return handler.predict(call, request).await,
-            Predictor::Direct(graph) => return graph.predict(call, request).await,
-            Predictor::Native(native) => native.predict(call, request).await,
+            Predictor::Direct(graph) => return graph.predict(call, &request).await,
+            Predictor::Native(native) => native.predict(call, &request).await,
         };
         Outcome {
             result: Ok(result),

@@ -107,19 +107,19 @@ async fn answer(
         request_id: Arc::clone(id),
         deadline: Some(deadline),
     };
-    let prediction = Prediction {
+    let prediction = Arc::new(Prediction {
         id: id.to_string(),
         content_type: text(headers.get(header::CONTENT_TYPE)),
         headers: forwarded(headers, &app.config.forward_headers),
         query: target.rest,
         body,
-    };
+    });
     let Ended {
         result,
         signals,
         refusals,
         instantiate,
-    } = version.predictor.predict(&call, &prediction).await;
+    } = version.predictor.predict(&call, prediction).await;
     if let Some(took) = instantiate {
         version.metrics.instantiated(took);
     }
