@@ -221,7 +221,12 @@ impl Side<'_> {
         let answered = match self {
             Side::Bare(bare) => return Ok(Answer::Probabilities(bare.run(&asked.case.pixels)?)),
             Side::Native(native) => native.answer(call, &asked.request).await,
-            Side::Sandboxed(handler) => handler.predict(call, Arc::clone(&asked.request)).await.result?,
+            Side::Sandboxed(handler) => {
+                handler
+                    .predict(call, Arc::clone(&asked.request))
+                    .await
+                    .result?
+            }
         };
         match answered {
             Ok(response) => Ok(Answer::Body(response.body)),

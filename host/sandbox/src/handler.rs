@@ -261,7 +261,7 @@ impl Handler {
             async move { inner.call(&request_id, deadline, time, export).await }
         };
         let lane = &self.inner.sandbox.inner.lane;
-        lane.run(&self.inner.weight, bytes, deadline, whole)
+        lane.run(Arc::clone(&self.inner.weight), bytes, deadline, whole)
             .await
             .unwrap_or_else(|Overdue| {
                 self.inner
@@ -487,7 +487,8 @@ impl HandlerInner {
             async move { inner.make(slot).await }
         };
         let lane = &self.sandbox.inner.lane;
-        lane.run(&self.weight, 0, Instant::now() + time, making)
+        let weight = Arc::clone(&self.weight);
+        lane.run(weight, 0, Instant::now() + time, making)
             .await
             .unwrap_or(Err(Fault::Timeout { limit: time }))
     }

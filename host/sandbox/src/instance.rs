@@ -244,10 +244,7 @@ impl Drop for Ready {
         let Some(lane) = handler.lane.clone() else {
             return;
         };
-        let empty = Store::new(
-            self.store.engine(),
-            GuestState::new(Arc::clone(handler)),
-        );
+        let empty = Store::new(self.store.engine(), GuestState::new(Arc::clone(handler)));
         let large = std::mem::replace(&mut self.store, empty);
         let slot = self.slot.take();
         lane.spawn(async move {

@@ -110,7 +110,7 @@ impl Lane {
     /// have had a turn. Dropping this ends the call, in the lane at its next tick.
     pub(crate) async fn run<F>(
         &self,
-        weight: &Arc<Weight>,
+        weight: Arc<Weight>,
         bytes: usize,
         deadline: Instant,
         call: F,
@@ -119,14 +119,15 @@ impl Lane {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let is_long = weight.is_long(self.first_slice);
         let mut call = Metered {
             call: Box::pin(call),
             used: Duration::ZERO,
-            weight: Arc::clone(weight),
+            weight,
         };
         let taken_in = Duration::from_micros(bytes as u64 / BYTES_PER_MICROSECOND);
         let long = |used: Duration| used + taken_in >= self.first_slice;
-        if !weight.is_long(self.first_slice) {
+        if !is_long {
             let ended = poll_fn(|context| {
                 if long(call.used) {
                     return Poll::Ready(None);
@@ -298,9 +299,9 @@ mod tests {
     #[tokio::test]
     async fn a_short_call_stays_where_it_is() {
         let lane = Lane::here().unwrap();
-        let weight = Arc::default();
+        let weight = Arc::<Weight>::default();
         // However often it waits.
-        let turns = lane.run(&weight, 0, later(), turns(100, Duration::ZERO));
+        let turns = lane.run(Arc::clone(&weight), 0, later(), turns(100, Duration::ZERO));
         assert_eq!(turns.await, Ok(vec![false; 100]));
         assert!(!weight.is_long(FIRST_SLICE));
     }
@@ -308,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_call_goes_on_in_the_lane_and_stays_there() {
         let lane = Lane::here().unwrap();
-        let turns = lane.run(&Arc::default(), 0, later(), turns(4, FIRST_SLICE));
+        let turns = lane.run(Arc::default(), 0, later(), turns(4, FIRST_SLICE));
         assert_eq!(turns.await, Ok(vec![false, true, true, true]));
     }
 
@@ -317,7 +318,7 @@ mod tests {
         let lane = Lane::here().unwrap();
         let call = async { on_lane() };
         assert_eq!(
-            lane.run(&Arc::default(), 64 << 20, later(), call).await,
+            lane.run(Arc::default(), 64 << 20, later(), call).await,
             Ok(true)
         );
     }
@@ -325,13 +326,14 @@ mod tests {
     #[tokio::test]
     async fn a_handler_whose_calls_are_long_begins_in_the_lane_until_they_are_short_again() {
         let lane = Lane::here().unwrap();
-        let weight = Arc::default();
+        let weight = Arc::<Weight>::default();
         for _ in 0..8 {
-            lane.run(&weight, 0, later(), async { busy(FIRST_SLICE * 2) })
+            let call = async { busy(FIRST_SLICE * 2) };
+            lane.run(Arc::clone(&weight), 0, later(), call)
                 .await
                 .unwrap();
         }
-        let begins = || lane.run(&weight, 0, later(), async { on_lane() });
+        let begins = || lane.run(Arc::clone(&weight), 0, later(), async { on_lane() });
         assert_eq!(begins().await, Ok(true));
         let mut still = 0;
         while begins().await == Ok(true) {
@@ -356,10 +358,9 @@ mod tests {
     #[tokio::test]
     async fn calls_that_wait_take_no_thread() {
         let lane = Lane::new(2).unwrap();
-        let weight = Arc::default();
         let sleepers: Vec<_> = (0..8)
             .map(|_| {
-                lane.run(&weight, usize::MAX >> 1, later(), async {
+                lane.run(Arc::default(), usize::MAX >> 1, later(), async {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 })
             })
@@ -375,7 +376,7 @@ mod tests {
         let let_go = Arc::new(AtomicBool::new(false));
         let holds = {
             let let_go = Arc::clone(&let_go);
-            lane.run(&Arc::default(), usize::MAX >> 1, later(), async move {
+            lane.run(Arc::default(), usize::MAX >> 1, later(), async move {
                 while !let_go.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
@@ -383,7 +384,9 @@ mod tests {
         };
         let waits = async {
             let deadline = Instant::now() + Duration::from_millis(5);
-            let waits = lane.run(&Arc::default(), usize::MAX >> 1, deadline, async {}).await;
+            let waits = lane
+                .run(Arc::default(), usize::MAX >> 1, deadline, async {})
+                .await;
             let_go.store(true, Ordering::Relaxed);
             waits
         };
@@ -402,7 +405,7 @@ mod tests {
         let lane = Lane::new(1).unwrap();
         let ended = Arc::new(AtomicBool::new(false));
         let ends = Ends(Arc::clone(&ended));
-        let endless = lane.run(&Arc::default(), usize::MAX >> 1, later(), async move {
+        let endless = lane.run(Arc::default(), usize::MAX >> 1, later(), async move {
             let _ends = ends;
             loop {
                 busy(Duration::from_micros(50));
@@ -436,7 +439,10 @@ mod tests {
                     yield_now().await;
                 }
             };
-            async { lane.run(&Arc::default(), usize::MAX >> 1, later(), call).await }
+            async {
+                lane.run(Arc::default(), usize::MAX >> 1, later(), call)
+                    .await
+            }
         });
         futures_util::future::join_all(calls).await;
         assert!(most.load(Ordering::SeqCst) <= 2);
@@ -449,7 +455,12 @@ mod tests {
         let nice = || rustix::process::getpriority_process(None).unwrap();
         let before = nice();
         let lane = Lane::here().unwrap();
-        let there = lane.run(&Arc::default(), usize::MAX >> 1, later(), async move { nice() });
+        let there = lane.run(
+            Arc::default(),
+            usize::MAX >> 1,
+            later(),
+            async move { nice() },
+        );
         assert_eq!(there.await, Ok((before + NICER).min(19)));
         assert_eq!(nice(), before);
     }
@@ -458,7 +469,7 @@ mod tests {
     async fn a_panic_in_the_lane_is_the_callers() {
         let lane = Arc::new(Lane::here().unwrap());
         let ended = tokio::spawn(async move {
-            lane.run(&Arc::default(), usize::MAX >> 1, later(), async {
+            lane.run(Arc::default(), usize::MAX >> 1, later(), async {
                 std::panic::panic_any("words");
             })
             .await

@@ -447,10 +447,14 @@ impl Sandbox {
         let indices = ExportIndices::find(pre);
         let making = {
             let pre = pre.clone();
-            async move { instance::make(&pre, &indices, &context, slot).await.map(drop) }
+            async move {
+                instance::make(&pre, &indices, &context, slot)
+                    .await
+                    .map(drop)
+            }
         };
         let making = self.inner.lane.run(
-            &Default::default(),
+            Default::default(),
             0,
             Instant::now() + init_timeout,
             async move { tokio::time::timeout(init_timeout, making).await.ok() },
