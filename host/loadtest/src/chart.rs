@@ -50,7 +50,14 @@ struct Scale {
 
 impl Scale {
     fn share(&self, value: f64) -> f64 {
-        let place = |value: f64| if self.log { value.ln() } else { value };
+        // What lies before a logarithmic axis, which 0 does, is at its beginning.
+        let place = |value: f64| {
+            if self.log {
+                value.max(self.from).ln()
+            } else {
+                value
+            }
+        };
         let (from, to) = (place(self.from), place(self.to));
         ((place(value) - from) / (to - from)).clamp(0.0, 1.0)
     }

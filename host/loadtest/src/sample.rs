@@ -29,7 +29,7 @@ pub(crate) fn cell() -> CellResult {
         failures_per_second: 0.0,
         p50_ms: Some(245.0),
         p95_ms: Some(312.0),
-        p99_ms: (at % 2 == 0).then_some(458.0),
+        p99_ms: at.is_multiple_of(2).then_some(458.0),
         replicas: Some(3 + at / 100),
     };
     CellResult {

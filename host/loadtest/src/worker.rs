@@ -69,7 +69,7 @@ impl Worker {
             .spawn(move || {
                 executor.block_on(async {
                     tokio::select! {
-                        () = drive(work, client) => {}
+                        () = until_the_end(work, client) => {}
                         () = stop.cancelled() => {}
                     }
                 });
@@ -123,6 +123,13 @@ struct Shared {
     client: Client,
     /// Requests sent, for the turn of bodies.
     sent: AtomicUsize,
+}
+
+/// Also where the last user thinks beyond the end: what is measured is all of the time.
+async fn until_the_end(work: Work, client: Client) {
+    let end = work.clock.measured_until;
+    drive(work, client).await;
+    sleep_until(end).await;
 }
 
 async fn drive(work: Work, client: Client) {

@@ -21,6 +21,8 @@ const SPARSE: Duration = Duration::from_secs(30);
 
 /// Writes progress and rows.
 pub(crate) struct Progress {
+    /// How long it may take, until that is told.
+    longest: Option<Duration>,
     terminal: bool,
     /// When a line was last written, where it is no terminal.
     told: Option<Instant>,
@@ -30,17 +32,14 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Says how long it may take, and begins the rows.
+    /// Begins the rows.
     pub(crate) fn new(longest: Duration, mut rows: Option<File>) -> anyhow::Result<Self> {
         let terminal = std::io::stderr().is_terminal();
         if let Some(rows) = &mut rows {
             writeln!(rows, "{}", csv::HEAD).context("writing the head of --csv")?;
         }
-        say(&format!(
-            "aegis: this takes up to {}; ctrl-c ends it with what was measured",
-            span(longest)
-        ));
         Ok(Self {
+            longest: Some(longest),
             terminal,
             told: None,
             rows,
@@ -71,6 +70,12 @@ impl Watcher for Progress {
     }
 
     fn tick(&mut self, tick: &Tick) {
+        if let Some(longest) = self.longest.take() {
+            let longest = span(longest);
+            say(&format!(
+                "aegis: this takes up to {longest}; ctrl-c ends it with what was measured"
+            ));
+        }
         let line = line(tick);
         if self.terminal {
             self.clear();
