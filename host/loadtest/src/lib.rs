@@ -26,6 +26,8 @@ pub mod target;
 mod cell;
 mod chart;
 mod exchange;
+mod load;
+mod measured;
 #[cfg(test)]
 mod sample;
 mod worker;

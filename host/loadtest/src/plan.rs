@@ -6,10 +6,8 @@ use std::{fmt, num::NonZeroU32, time::Duration};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::{
-    arrivals::{Arrival, Random},
-    span,
-};
+pub use crate::load::{Load, Loads, Think};
+use crate::span;
 
 /// The users of the seeds' matrix.
 pub const SEED_USERS: [u32; 5] = [25, 50, 100, 200, 400];
@@ -24,105 +22,6 @@ const MAX_WORKERS: u32 = 1024;
 const MAX_USERS: u32 = 60_000;
 /// Arrivals a second beyond which one client's clock is no use.
 const MAX_RATE: f64 = 1_000_000.0;
-
-/// How long a user thinks between an answer and the next request: evenly spread over a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Think {
-    /// The shortest thought.
-    #[serde(serialize_with = "span::seconds")]
-    pub min: Duration,
-    /// The longest thought.
-    #[serde(serialize_with = "span::seconds")]
-    pub max: Duration,
-}
-
-impl Think {
-    /// The mean thought.
-    #[must_use]
-    pub fn mean(self) -> Duration {
-        (self.min + self.max) / 2
-    }
-
-    pub(crate) fn draw(self, random: &mut Random) -> Duration {
-        self.min + self.max.saturating_sub(self.min).mul_f64(random.unit())
-    }
-}
-
-/// Where the load of the matrix's cells comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Loads {
-    /// Closed loop: users, each of whom asks again only after the last answer and a thought.
-    Closed {
-        /// How many users, for each cell.
-        users: Vec<u32>,
-        /// How long each thinks.
-        think: Think,
-    },
-    /// Open loop of users who ask on a clock of their own, once per mean thought, whether answered
-    /// or not.
-    OpenUsers {
-        /// How many users, for each cell.
-        users: Vec<u32>,
-        /// How long each thinks; only the mean matters.
-        think: Think,
-        /// How arrivals lie in time.
-        arrival: Arrival,
-    },
-    /// Open loop at a rate.
-    OpenRates {
-        /// Arrivals a second, for each cell.
-        rates: Vec<f64>,
-        /// How arrivals lie in time.
-        arrival: Arrival,
-    },
-}
-
-/// The load of one cell.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(tag = "loop", rename_all = "lowercase")]
-pub enum Load {
-    /// Users who wait for their answer and think.
-    Closed {
-        /// How many.
-        users: u32,
-        /// How long each thinks.
-        think: Think,
-    },
-    /// Arrivals that wait for nobody.
-    Open {
-        /// Arrivals a second.
-        rate: f64,
-        /// How they lie in time.
-        arrival: Arrival,
-        /// The users that the rate was made of, if it was.
-        users: Option<u32>,
-    },
-}
-
-impl Load {
-    /// The number of users, where the load is one of users.
-    #[must_use]
-    pub const fn users(&self) -> Option<u32> {
-        match self {
-            Self::Closed { users, .. } => Some(*users),
-            Self::Open { users, .. } => *users,
-        }
-    }
-}
-
-impl fmt::Display for Load {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed { users, .. } => write!(to, "{users} users"),
-            Self::Open { rate, users, .. } => {
-                if let Some(users) = users {
-                    write!(to, "{users} users, ")?;
-                }
-                write!(to, "{}/s", (rate * 100.0).round() / 100.0)
-            }
-        }
-    }
-}
 
 /// What all cells share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -390,6 +289,7 @@ fn some_rate(rate: f64) -> Result<f64, PlanError> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::arrivals::Arrival;
 
     fn timing() -> Timing {
         Timing {

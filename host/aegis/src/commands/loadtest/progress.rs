@@ -80,7 +80,8 @@ impl Watcher for Progress {
         if self.terminal {
             self.clear();
             let mut to = std::io::stderr();
-            let _ = write!(to, "{line}");
+            // Without wrapping: of a wrapped line only the last part could be written over.
+            let _ = write!(to, "\x1b[?7l{line}\x1b[?7h");
             let _ = to.flush();
         } else if self.told.is_none_or(|told| told.elapsed() >= SPARSE) {
             self.told = Some(Instant::now());
