@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod inspect;
+pub(crate) mod loadtest;
 pub(crate) mod models;
 pub(crate) mod new;
 pub(crate) mod predict;

@@ -26,6 +26,7 @@ mod inspect;
 mod isolation;
 mod limits;
 mod load;
+mod loadtest;
 mod metrics;
 mod new;
 mod nn_faults;

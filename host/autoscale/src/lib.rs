@@ -1,0 +1,4 @@
+//! Scaling on what callers feel: one SLO file drives recording rules, alerts, HPA, KEDA, adapter and
+//! dashboard ([`slo`], [`render`]); a simulator that decides as Kubernetes' HPA controller does shows
+//! beforehand what they will do ([`hpa`], [`simulate`], [`fit`]). No server, no network, no wasm.
+
