@@ -3,3 +3,4 @@
 //! beforehand what they will do ([`hpa`], [`simulate`], [`fit`]). No server, no network, no wasm.
 
 pub mod hpa;
+pub mod replay;
