@@ -1,5 +1,10 @@
 //! Every clause of the algorithm in a table or a claim of its own, and what must hold of any run.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
 
 use proptest::prelude::*;
 

@@ -1,7 +1,13 @@
 //! What manifests are taken, with which defaults, and which are refused with which words.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
 
-use super::*;
+use super::{check::cpu_at_80, *};
+use crate::hpa::{MetricSpec, Policy, PolicyKind, Quantity, SelectPolicy, Tolerances};
 
 const BEFORE: &str = include_str!("../../hpa/before.yaml");
 const AFTER: &str = include_str!("../../hpa/after.yaml");
