@@ -1,5 +1,6 @@
 //! What `aegis simulate` prints, and how long each run took: for measuring the simulator without
-//! building the server. `cargo run --release -p aegis-autoscale --example simulate`
+//! building the server: `cargo run --release -p aegis-autoscale --example simulate`. A number after
+//! `--` is the cores of a busy place, a name the file for the picture.
 
 use std::{io::Write as _, time::Instant};
 
@@ -10,11 +11,18 @@ use aegis_autoscale::{
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout();
-    let config = Config::example()?;
+    let mut config = Config::example()?;
+    let mut picture = None;
+    for argument in std::env::args().skip(1) {
+        match argument.parse() {
+            Ok(cores) => config.service.cores_per_place = cores,
+            Err(_) => picture = Some(argument),
+        }
+    }
     let hpas = report::embedded()?;
     let all = report::compare(&config, &hpas, &report::standard_profiles())?;
     writeln!(out, "{}\n", report::text(&all))?;
-    if let Some(path) = std::env::args().nth(1) {
+    if let Some(path) = picture {
         std::fs::write(path, report::svg(&all)?)?;
     }
     for engine in [Engine::Exact, Engine::Aggregate] {

@@ -39,7 +39,7 @@ struct Model {
 
 impl Row {
     /// Takes a row, or says why it tells nothing.
-    pub fn of(row: &ResultRow, replicas: Option<u32>) -> Result<Self, String> {
+    pub(super) fn of(row: &ResultRow, replicas: Option<u32>) -> Result<Self, String> {
         if row.failure_rate > MOST_FAILURES {
             return Err(format!(
                 "{} % failed, and what failed has no latency",
@@ -70,7 +70,7 @@ impl Row {
         })
     }
 
-    pub fn users_per_replica(&self) -> f64 {
+    pub(super) fn users_per_replica(&self) -> f64 {
         self.users / f64::from(self.replicas)
     }
 

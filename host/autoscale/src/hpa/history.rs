@@ -9,14 +9,14 @@ pub(super) struct Recommendations(Vec<(i32, Time)>);
 
 impl Recommendations {
     /// The first sync of all keeps what it finds, so that a restarted controller does not scale down at once.
-    pub fn begin(&mut self, replicas: i32, now: Time) {
+    pub(super) fn begin(&mut self, replicas: i32, now: Time) {
         if self.0.is_empty() {
             self.0.push((replicas, now));
         }
     }
 
     /// Without `behavior`: the highest of `want` and those not older than `window`; `want` is kept.
-    pub fn highest(&mut self, want: i32, window: Time, now: Time) -> i32 {
+    pub(super) fn highest(&mut self, want: i32, window: Time, now: Time) -> i32 {
         let cutoff = now - window;
         let recent = self.0.iter().filter(|(_, at)| *at >= cutoff);
         let highest = recent.map(|(replicas, _)| *replicas).fold(want, i32::max);
@@ -26,7 +26,14 @@ impl Recommendations {
 
     /// With `behavior`: `current`, moved up to the lowest recommendation of the up window and down
     /// to the highest of the down window, both strictly younger than it; `want` is kept.
-    pub fn stabilized(&mut self, want: i32, current: i32, up: Time, down: Time, now: Time) -> i32 {
+    pub(super) fn stabilized(
+        &mut self,
+        want: i32,
+        current: i32,
+        up: Time,
+        down: Time,
+        now: Time,
+    ) -> i32 {
         let within = |window: Time| {
             self.0
                 .iter()
@@ -62,7 +69,7 @@ struct Event {
 
 impl ScaleEvents {
     /// Replicas changed by events strictly younger than `period`.
-    pub fn within(&self, period: Time, now: Time) -> i32 {
+    pub(super) fn within(&self, period: Time, now: Time) -> i32 {
         self.0
             .iter()
             .filter(|event| event.at > now - period)
@@ -73,7 +80,7 @@ impl ScaleEvents {
     /// Keeps an event. It takes the slot of one older than the longest period of its *own*
     /// direction's policies, although the other direction may have longer ones that would still
     /// count it.
-    pub fn keep(&mut self, change: i32, rules: &ScalingRules, now: Time) {
+    pub(super) fn keep(&mut self, change: i32, rules: &ScalingRules, now: Time) {
         let cutoff = now - Time::seconds(i64::from(rules.longest_period_seconds()));
         for event in &mut self.0 {
             event.outdated |= event.at < cutoff;

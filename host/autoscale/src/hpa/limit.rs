@@ -74,9 +74,9 @@ pub(super) fn by_behavior(
 
 /// What was changed lately, in both directions.
 pub(super) struct Changes<'a> {
-    pub up: &'a ScaleEvents,
-    pub down: &'a ScaleEvents,
-    pub now: Time,
+    pub(super) up: &'a ScaleEvents,
+    pub(super) down: &'a ScaleEvents,
+    pub(super) now: Time,
 }
 
 impl Changes<'_> {

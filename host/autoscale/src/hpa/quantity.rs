@@ -135,7 +135,7 @@ impl Scale {
             power -= 1;
         }
         while power < 0 && value != 0 {
-            rest |= value % 10 != 0;
+            rest |= !value.is_multiple_of(10);
             value /= 10;
             power += 1;
         }

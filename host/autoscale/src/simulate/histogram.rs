@@ -14,7 +14,7 @@ pub(super) struct Exported([u64; BUCKETS]);
 
 impl Exported {
     /// Counts `count` requests of so many seconds.
-    pub fn record(&mut self, seconds: f64, count: u64) {
+    pub(super) fn record(&mut self, seconds: f64, count: u64) {
         let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
         if let Some(slot) = self.0.get_mut(bucket) {
             *slot += count;
@@ -22,7 +22,7 @@ impl Exported {
     }
 
     /// As `/metrics` shows it: each bucket with those below it.
-    pub fn cumulative(&self) -> [f64; BUCKETS] {
+    pub(super) fn cumulative(&self) -> [f64; BUCKETS] {
         let mut sum = 0;
         self.0.map(|count| {
             sum += count;
@@ -113,7 +113,7 @@ impl Default for Felt {
 
 impl Felt {
     /// Counts `count` requests of so many seconds.
-    pub fn record(&mut self, seconds: f64, count: u64) {
+    pub(super) fn record(&mut self, seconds: f64, count: u64) {
         // A float's exponent and the first four bits after it are a logarithm, for free.
         let index = (seconds.to_bits() >> 48).saturating_sub(BASE) as usize;
         if let Some(slot) = self.counts.get_mut(index.min(FINE - 1)) {
@@ -124,17 +124,18 @@ impl Felt {
     }
 
     /// How many were counted.
-    pub fn count(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn count(&self) -> u64 {
         self.total
     }
 
-    /// The mean, in seconds.
-    pub fn mean(&self) -> f64 {
+    /// The mean, in seconds; NaN without requests.
+    pub(super) fn mean(&self) -> f64 {
         self.sum / self.total as f64
     }
 
     /// In seconds; NaN without requests.
-    pub fn quantile(&self, q: f64) -> f64 {
+    pub(super) fn quantile(&self, q: f64) -> f64 {
         let rank = q * self.total as f64;
         let mut below = 0.0;
         for (index, count) in self.counts.iter().enumerate() {
@@ -150,12 +151,12 @@ impl Felt {
     }
 
     /// Empties it and gives what was in it.
-    pub fn take(&mut self) -> Self {
+    pub(super) fn take(&mut self) -> Self {
         std::mem::take(self)
     }
 
     /// Adds another's counts.
-    pub fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         for (slot, count) in self.counts.iter_mut().zip(other.counts.iter()) {
             *slot += count;
         }

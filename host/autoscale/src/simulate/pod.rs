@@ -32,7 +32,7 @@ pub(super) struct SimPod {
 }
 
 impl SimPod {
-    pub fn new(
+    pub(super) fn new(
         id: u32,
         created: f64,
         runs_at: f64,
@@ -67,12 +67,12 @@ impl SimPod {
     }
 
     /// Whether it is given requests.
-    pub fn takes_requests(&self, now: f64) -> bool {
+    pub(super) fn takes_requests(&self, now: f64) -> bool {
         self.deleted_at.is_none() && now >= self.ready_at
     }
 
     /// Whether it has ended: deleted, and either done or out of time.
-    pub fn is_gone(&self, now: f64) -> bool {
+    pub(super) fn is_gone(&self, now: f64) -> bool {
         self.deleted_at.is_some_and(|at| {
             let idle = match &self.queue {
                 Queue::Exact(queue) => queue.in_flight() == 0,
@@ -82,7 +82,7 @@ impl SimPod {
         })
     }
 
-    pub fn scrape(&mut self, config: &Config) {
+    pub(super) fn scrape(&mut self, config: &Config) {
         let gauges = self.queue.gauges(&config.service);
         let at = self.next_scrape;
         self.scrapes.push_back(Scrape {
@@ -102,7 +102,7 @@ impl SimPod {
         self.next_scrape += config.scrape;
     }
 
-    pub fn sample_cpu(&mut self, config: &Config) {
+    pub(super) fn sample_cpu(&mut self, config: &Config) {
         let [_, last] = self.cpu;
         self.cpu = [last, Some((self.next_cpu, self.counters.cpu))];
         self.next_cpu += config.scrape;
@@ -121,7 +121,7 @@ impl SimPod {
     }
 
     /// As the controller sees it.
-    pub fn seen(&self, now: f64, hpa: &Hpa, config: &Config, windows: Windows) -> Pod {
+    pub(super) fn seen(&self, now: f64, hpa: &Hpa, config: &Config, windows: Windows) -> Pod {
         let runs = now >= self.runs_at;
         let ready = now >= self.ready_at;
         let asked = now - config.adapter_lag;

@@ -110,7 +110,10 @@ pub struct Summary {
     pub dollars_a_month: f64,
     /// Dollars for a million requests answered; none where none was.
     pub dollars_a_million: Option<f64>,
-    /// What callers felt over the whole run, in milliseconds.
+    /// What callers felt over the whole run, in milliseconds: the mean, which by Little's law is
+    /// requests in flight over requests a second.
+    pub mean_ms: Option<f64>,
+    /// The same, p50.
     pub p50_ms: Option<f64>,
     /// The same, p95.
     pub p95_ms: Option<f64>,
@@ -173,6 +176,7 @@ impl Summary {
                 0.0
             },
             dollars_a_million: (answered > 0).then(|| dollars / answered as f64 * 1e6),
+            mean_ms: milliseconds(felt.mean()),
             p50_ms: milliseconds(felt.quantile(0.5)),
             p95_ms: milliseconds(felt.quantile(0.95)),
             p99_ms: milliseconds(felt.quantile(0.99)),

@@ -55,7 +55,7 @@ impl fmt::Display for Signal {
 
 impl Signal {
     /// What the names of our own manifests mean.
-    pub fn of_metric(name: &str) -> Option<Self> {
+    pub(super) fn of_metric(name: &str) -> Option<Self> {
         match name {
             "http_request_duration_p50" => Some(Self::Latency(0.5)),
             "http_request_duration_p95" => Some(Self::Latency(0.95)),

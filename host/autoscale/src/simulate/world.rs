@@ -64,7 +64,7 @@ struct MinuteSum {
 }
 
 impl<'a> World<'a> {
-    pub fn new(config: &'a Config, hpa: &Hpa, profile: &'a Profile) -> Self {
+    pub(super) fn new(config: &'a Config, hpa: &Hpa, profile: &'a Profile) -> Self {
         let exact = config.is_exact(profile);
         let begin = -config.warm_up;
         // Short against think times as well: a user asks once within a step at most.
@@ -104,7 +104,7 @@ impl<'a> World<'a> {
         world
     }
 
-    pub fn run(mut self) -> Run {
+    pub(super) fn run(mut self) -> Run {
         let begin = -self.config.warm_up;
         let steps = ((self.profile.duration() - begin) / self.step).ceil() as u64;
         let warm = (self.config.warm_up / self.step).round() as u64;

@@ -29,7 +29,7 @@ pub(in crate::simulate) struct Aggregate {
 
 impl Aggregate {
     /// `count` requests come during `step` seconds, `rate` a second being expected.
-    pub fn step(
+    pub(in crate::simulate) fn step(
         &mut self,
         step: f64,
         rate: f64,
@@ -98,17 +98,17 @@ impl Aggregate {
     }
 
     /// Requests that came and are not answered, on average.
-    pub fn in_flight(&self) -> f64 {
+    pub(in crate::simulate) fn in_flight(&self) -> f64 {
         self.running + self.waiting + self.backlog
     }
 
     /// Requests that wait beyond the steady state.
-    pub fn backlog(&self) -> f64 {
+    pub(in crate::simulate) fn backlog(&self) -> f64 {
         self.backlog
     }
 
     /// How long an answer takes in the steady state of the latest step, by Little's law, in seconds.
-    pub fn steady_latency(&self, model: &ServiceModel) -> f64 {
+    pub(in crate::simulate) fn steady_latency(&self, model: &ServiceModel) -> f64 {
         let alone = model.time.mean();
         if self.rate > 0.0 && self.backlog <= 0.0 {
             (self.running + self.waiting) / self.rate
@@ -118,11 +118,11 @@ impl Aggregate {
     }
 
     /// Whether nothing is left to do once no more requests come.
-    pub fn is_idle(&self) -> bool {
+    pub(in crate::simulate) fn is_idle(&self) -> bool {
         self.backlog <= 0.0
     }
 
-    pub fn gauges(&self, model: &ServiceModel) -> Gauges {
+    pub(in crate::simulate) fn gauges(&self, model: &ServiceModel) -> Gauges {
         Gauges {
             in_flight: self.in_flight(),
             // A gauge at a moment shows who waits then; what the bound leaves.

@@ -28,7 +28,7 @@ struct Place {
 }
 
 impl Exact {
-    pub fn new(model: &ServiceModel) -> Self {
+    pub(in crate::simulate) fn new(model: &ServiceModel) -> Self {
         let places = vec![Place::default(); model.concurrency as usize];
         Self {
             places,
@@ -40,7 +40,13 @@ impl Exact {
     }
 
     /// A request comes at `at`, in seconds, not before any other event of this pod.
-    pub fn offer(&mut self, at: f64, model: &ServiceModel, rng: &mut Rng, counters: &mut Counters) {
+    pub(in crate::simulate) fn offer(
+        &mut self,
+        at: f64,
+        model: &ServiceModel,
+        rng: &mut Rng,
+        counters: &mut Counters,
+    ) {
         self.advance(at, model, rng, counters);
         if self.busy < self.places.len() {
             let free = self.places.iter().position(|place| place.batch.is_empty());
@@ -56,7 +62,7 @@ impl Exact {
     }
 
     /// Lets everything happen that happens until `until`, in seconds.
-    pub fn advance(
+    pub(in crate::simulate) fn advance(
         &mut self,
         until: f64,
         model: &ServiceModel,
@@ -111,11 +117,11 @@ impl Exact {
     }
 
     /// Requests that came and are not answered.
-    pub fn in_flight(&self) -> usize {
+    pub(in crate::simulate) fn in_flight(&self) -> usize {
         self.running + self.waiting.len()
     }
 
-    pub fn gauges(&self) -> Gauges {
+    pub(in crate::simulate) fn gauges(&self) -> Gauges {
         Gauges {
             in_flight: self.in_flight() as f64,
             queued: self.waiting.len() as f64,

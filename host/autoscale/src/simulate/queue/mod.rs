@@ -69,7 +69,7 @@ pub(super) enum Queue {
 }
 
 impl Queue {
-    pub fn gauges(&self, model: &ServiceModel) -> Gauges {
+    pub(in crate::simulate) fn gauges(&self, model: &ServiceModel) -> Gauges {
         match self {
             Self::Exact(exact) => exact.gauges(),
             Self::Aggregate(aggregate) => aggregate.gauges(model),
