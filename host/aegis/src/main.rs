@@ -12,7 +12,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use commands::{inspect, loadtest, models, new, predict, promote, push, serve, token, worker};
+use commands::{inspect, loadtest, models, new, predict, promote, push, serve, simulate, token, worker};
 
 /// Fewer page faults and system calls than the system's allocator under load, and memory
 /// that is used again instead of being handed back and faulted in anew.
@@ -48,6 +48,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Drive a server as its users would, and judge it by the SLO.
     Loadtest(Box<loadtest::Args>),
+    /// Show what an autoscaler would do to a service, before it is applied.
+    Simulate(Box<simulate::Args>),
     /// Do one piece of the server's work in this process.
     #[command(hide = true)]
     Worker(worker::Args),
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Promote(args) => told(client::block_on(promote::run(args))),
         Command::Inspect(args) => client::block_on(inspect::run(args)),
         Command::Loadtest(args) => client::block_on(loadtest::run(*args)),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Worker(args) => Ok(worker::run(&args)),
     };
     ended.unwrap_or_else(|error| {
