@@ -2,3 +2,5 @@
 //! dashboard ([`slo`], [`render`]); a simulator that decides as Kubernetes' HPA controller does shows
 //! beforehand what they will do ([`hpa`], [`simulate`], [`fit`]). No server, no network, no wasm.
 
+pub mod render;
+pub mod slo;

@@ -7,6 +7,7 @@ pub(crate) mod predict;
 pub(crate) mod promote;
 pub(crate) mod push;
 pub(crate) mod serve;
+pub(crate) mod slo;
 pub(crate) mod token;
 pub(crate) mod worker;
 

@@ -34,6 +34,7 @@ mod predict_refused;
 mod refusal_by_handler;
 mod residency;
 mod restart;
+mod slo;
 mod snapshot;
 mod upload;
 mod upload_broken;

@@ -1,0 +1,120 @@
+//! The kustomizations: the folder itself (with the HPA), and an overlay for each variant.
+
+use super::{
+    network,
+    node::{Node, list, map},
+};
+use crate::slo::Slo;
+
+/// Path, comment and content of each.
+pub(super) fn files(slo: &Slo) -> Vec<(&'static str, &'static str, Node)> {
+    let name = slo.service.name.as_str();
+    vec![
+        (
+            "kustomization.yaml",
+            "The service, scaled by its HPA: kubectl apply -k k8s",
+            base(slo),
+        ),
+        (
+            "overlays/keda/kustomization.yaml",
+            "The service, scaled by KEDA: the HPA goes, as one Deployment has one autoscaler.",
+            overlay("../..").with("patches", Some(list![delete_hpa(name)])).and("resources", "inference-keda-scaler.yaml"),
+        ),
+        (
+            "overlays/gpu/kustomization.yaml",
+            "The service on nodes with GPUs, scaled on queue depth and GPU utilisation.",
+            overlay("../..").with(
+                "patches",
+                Some(list![
+                    map! { "path" => "deployment.yaml" },
+                    map! { "path" => "hpa.yaml", "target" => target("HorizontalPodAutoscaler", name) },
+                ]),
+            ),
+        ),
+        (
+            "components/canary/kustomization.yaml",
+            "A second Deployment beside the service; the canary overlays send it requests.",
+            map! {
+                "apiVersion" => "kustomize.config.k8s.io/v1alpha1",
+                "kind" => "Component",
+                "resources" => list!["inference-canary.yaml"],
+            },
+        ),
+        (
+            "overlays/canary-gateway/kustomization.yaml",
+            "The service with a canary behind a Gateway (Gateway API).",
+            canary("httproute.yaml").with(
+                "patches",
+                Some(list![map! {
+                    "target" => target("NetworkPolicy", name),
+                    "patch" => admit(slo.canary.gateway_namespace.as_str()),
+                }]),
+            ),
+        ),
+        (
+            "overlays/canary-nginx/kustomization.yaml",
+            "The service with a canary behind ingress-nginx.",
+            canary("ingress.yaml"),
+        ),
+    ]
+}
+
+fn base(slo: &Slo) -> Node {
+    map! {
+        "apiVersion" => "kustomize.config.k8s.io/v1beta1",
+        "kind" => "Kustomization",
+        "resources" => list![
+            "inference-namespace.yaml",
+            "inference-serviceaccount.yaml",
+            "inference-deployment-slo.yaml",
+            "inference-service.yaml",
+            "inference-pdb.yaml",
+            "inference-networkpolicy.yaml",
+            "inference-slo-hpa.yaml",
+            "inference-servicemonitor.yaml",
+            "inference-slo-rules.yaml",
+        ],
+        // Grafana's sidecar takes dashboards from ConfigMaps with this label.
+        "configMapGenerator" => list![map! {
+            "name" => format!("{}-dashboard", slo.service.name),
+            "namespace" => slo.service.namespace.as_str(),
+            "files" => list!["dashboard/inference-slo.json"],
+            "options" => map! {
+                "disableNameSuffixHash" => true,
+                "labels" => map! { "grafana_dashboard" => "1" },
+            },
+        }],
+    }
+}
+
+fn overlay(base: &str) -> Node {
+    map! {
+        "apiVersion" => "kustomize.config.k8s.io/v1beta1",
+        "kind" => "Kustomization",
+        "resources" => list![base],
+    }
+}
+
+fn canary(route: &str) -> Node {
+    overlay("../..")
+        .and("resources", route)
+        .with("components", Some(list!["../../components/canary"]))
+}
+
+fn target(kind: &str, name: &str) -> Node {
+    map! { "kind" => kind, "name" => name }
+}
+
+fn delete_hpa(name: &str) -> Node {
+    let patch = format!(
+        "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata:\n  name: {name}\n$patch: delete\n"
+    );
+    map! { "target" => target("HorizontalPodAutoscaler", name), "patch" => patch }
+}
+
+/// Lets a namespace in, whose proxies call the service.
+fn admit(namespace: &str) -> String {
+    // JSON is YAML, and short.
+    let peer = serde_json::to_string(&network::namespace(namespace)).unwrap_or_default();
+    format!("- op: add\n  path: /spec/ingress/0/from/-\n  value: {peer}\n")
+}
