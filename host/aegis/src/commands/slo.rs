@@ -86,9 +86,7 @@ fn wrong(files: &Files, said: &str, problems: &[Value]) -> anyhow::Result<ExitCo
 }
 
 fn problems(error: &SloError) -> Vec<Value> {
-    let problem = |problem: &aegis_autoscale::slo::Problem| {
-        json!({ "line": problem.line, "key": problem.key, "message": problem.message })
-    };
+    let problem = |problem: &aegis_autoscale::slo::Problem| json!({ "line": problem.line, "key": problem.key, "message": problem.message });
     error.problems.iter().map(problem).collect()
 }
 

@@ -60,7 +60,7 @@ impl Prometheus {
         let rules = rules.replace("interval: 30s", "interval: 1s");
         let rules = rules.replace("interval: 5m", "interval: 1s");
         std::fs::write(path("rules.yaml"), rules).unwrap();
-        let monitor: Value = yaml("k8s/inference-servicemonitor.yaml");
+        let monitor: Value = yaml("k8s/base/inference-servicemonitor.yaml");
         let relabelings = &monitor["spec"]["endpoints"][0]["relabelings"];
         let config = serde_json::json!({
             "global": { "scrape_interval": "1s", "evaluation_interval": "1s" },
@@ -78,7 +78,11 @@ impl Prometheus {
             }],
         });
         std::fs::write(path("prometheus.yml"), config.to_string()).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let child = Command::new(program)
             .arg(format!("--config.file={}", path("prometheus.yml")))
             .arg(format!("--storage.tsdb.path={}", path("data")))
@@ -101,7 +105,10 @@ impl Prometheus {
         let answer = request.send().await.map_err(|error| error.to_string())?;
         let answer: Value = answer.json().await.map_err(|error| error.to_string())?;
         match answer["status"].as_str() {
-            Some("success") => Ok(answer["data"]["result"].as_array().cloned().unwrap_or_default()),
+            Some("success") => Ok(answer["data"]["result"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default()),
             _ => Err(answer["error"].to_string()),
         }
     }
@@ -122,18 +129,31 @@ fn questions() -> Vec<(String, String, Option<usize>)> {
         questions.push((format!("panel {}", query.panel), query.expression, least));
     }
     let rules = yaml("k8s/prometheus/rules.yaml");
-    for rule in rules["groups"].as_array().unwrap().iter().flat_map(|g| g["rules"].as_array().unwrap()) {
+    for rule in rules["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|g| g["rules"].as_array().unwrap())
+    {
         if let Some(name) = rule["record"].as_str() {
             questions.push((format!("recording {name}"), name.to_owned(), Some(0)));
         } else {
             let name = rule["alert"].as_str().unwrap();
-            questions.push((format!("alert {name}"), rule["expr"].as_str().unwrap().to_owned(), None));
+            questions.push((
+                format!("alert {name}"),
+                rule["expr"].as_str().unwrap().to_owned(),
+                None,
+            ));
         }
     }
-    let scaler = yaml("k8s/overlays/keda/inference-keda-scaler.yaml");
+    let scaler = yaml("k8s/keda/inference-keda-scaler.yaml");
     for trigger in scaler["spec"]["triggers"].as_array().unwrap() {
         if let Some(query) = trigger["metadata"]["query"].as_str() {
-            questions.push((format!("KEDA {}", trigger["name"]), query.to_owned(), Some(1)));
+            questions.push((
+                format!("KEDA {}", trigger["name"]),
+                query.to_owned(),
+                Some(1),
+            ));
         }
     }
     let adapter = yaml("k8s/prometheus/adapter-values.yaml");
@@ -143,7 +163,11 @@ fn questions() -> Vec<(String, String, Option<usize>)> {
         let query = query.replace("<<.LabelMatchers>>", "namespace=\"aegis\",pod=~\"a|b\"");
         questions.push((format!("adapter {}", rule["name"]["as"]), query, Some(1)));
         let series = rule["seriesQuery"].as_str().unwrap().to_owned();
-        questions.push((format!("adapter's series {}", rule["name"]["as"]), series, Some(0)));
+        questions.push((
+            format!("adapter's series {}", rule["name"]["as"]),
+            series,
+            Some(0),
+        ));
     }
     questions
 }
@@ -158,9 +182,20 @@ async fn every_question_of_the_folder_has_an_answer_of_a_server_under_load() {
         let (server, stop) = (Arc::clone(&server), Arc::clone(&stop));
         async move {
             while !stop.load(Ordering::Relaxed) {
-                server.ask("spam", "Congratulations! Click here to claim your free prize").await;
+                server
+                    .ask(
+                        "spam",
+                        "Congratulations! Click here to claim your free prize",
+                    )
+                    .await;
                 server.ask("spam", "see you at noon").await;
-                server.predict("digits", "image/png", file("models/digits/samples/printed.png")).await;
+                server
+                    .predict(
+                        "digits",
+                        "image/png",
+                        file("models/digits/samples/printed.png"),
+                    )
+                    .await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -191,7 +226,10 @@ async fn every_question_of_the_folder_has_an_answer_of_a_server_under_load() {
     load.await.unwrap();
     assert!(open.is_empty(), "{}", said.join("\n"));
     // Of a healthy server no alert is told, but that nobody says how many replicas there are.
-    let told = prometheus.ask("ALERTS{alertname!=\"AegisReplicasUnknown\"}").await.unwrap();
+    let told = prometheus
+        .ask("ALERTS{alertname!=\"AegisReplicasUnknown\"}")
+        .await
+        .unwrap();
     assert!(told.is_empty(), "{told:?}");
 }
 
@@ -208,8 +246,10 @@ async fn the_folder_is_rendered_and_compared_with_the_statuses_that_are_document
     assert_eq!(check.status.code(), Some(1));
     let render = slo("render", "k8s/slo.toml", &[]).run().await;
     assert_eq!(render.status.code(), Some(0));
-    assert!(said(&render).contains("inference-slo-hpa.yaml"));
-    let check = slo("check", "k8s/slo.toml", &["--output", "json"]).run().await;
+    assert!(said(&render).contains("hpa/inference-slo-hpa.yaml"));
+    let check = slo("check", "k8s/slo.toml", &["--output", "json"])
+        .run()
+        .await;
     assert_eq!(check.status.code(), Some(0));
     let answer: Value = serde_json::from_slice(&check.stdout).unwrap();
     assert_eq!(answer, serde_json::json!({ "differences": [] }));
@@ -218,8 +258,13 @@ async fn the_folder_is_rendered_and_compared_with_the_statuses_that_are_document
     let refused = slo("render", &wrong, &[]).run().await;
     assert_eq!(refused.status.code(), Some(2));
     let words = String::from_utf8(refused.stderr).unwrap();
-    assert!(words.contains("line 2") && words.contains("350 ms and 400 ms"), "{words}");
-    let missing = slo("check", "nowhere.toml", &["--output", "json"]).run().await;
+    assert!(
+        words.contains("line 2") && words.contains("350 ms and 400 ms"),
+        "{words}"
+    );
+    let missing = slo("check", "nowhere.toml", &["--output", "json"])
+        .run()
+        .await;
     assert_eq!(missing.status.code(), Some(2));
     let committed = Aegis::new(&["slo", "check"]).run().await;
     assert_eq!(committed.status.code(), Some(0), "{}", root().display());

@@ -7,9 +7,7 @@ use super::{
     hpa,
     node::{Node, map},
     outside::{GPU_UTILIZATION, NAMESPACE, POD},
-    promql::{
-        ENDPOINT, PREDICT, Scope, duration, in_flight, is, latency, queue_depth,
-    },
+    promql::{ENDPOINT, PREDICT, Scope, duration, in_flight, is, latency, queue_depth},
 };
 use crate::slo::Slo;
 
@@ -53,10 +51,20 @@ fn chart(slo: &Slo, more: Vec<Node>) -> Node {
     let bucket = format!("{}_bucket", metric::HTTP_REQUEST_DURATION.name);
     let mut custom = vec![
         rule(slo, &bucket, std::slice::from_ref(&predict), hpa::P95, p95),
-        rule(slo, metric::HTTP_REQUESTS_IN_FLIGHT.name, &[predict], hpa::IN_FLIGHT,
-            in_flight(&scope, GROUP_BY, metrics.gauge_window_seconds)),
-        rule(slo, metric::INFERENCE_QUEUE_DEPTH.name, &[], hpa::QUEUE_DEPTH,
-            queue_depth(&scope, GROUP_BY, metrics.gauge_window_seconds)),
+        rule(
+            slo,
+            metric::HTTP_REQUESTS_IN_FLIGHT.name,
+            &[predict],
+            hpa::IN_FLIGHT,
+            in_flight(&scope, GROUP_BY, metrics.gauge_window_seconds),
+        ),
+        rule(
+            slo,
+            metric::INFERENCE_QUEUE_DEPTH.name,
+            &[],
+            hpa::QUEUE_DEPTH,
+            queue_depth(&scope, GROUP_BY, metrics.gauge_window_seconds),
+        ),
     ];
     custom.extend(more);
     map! {

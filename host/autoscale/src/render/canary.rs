@@ -2,7 +2,8 @@
 //! requests. Versions of a *model* need none of this: Aegis splits their traffic itself.
 
 use super::{
-    CANARY, deployment::deployment,
+    CANARY,
+    deployment::deployment,
     metadata,
     node::{Node, list, map},
     objects::{PORT, service_of},
@@ -59,7 +60,10 @@ pub(super) fn http_route(slo: &Slo) -> Node {
 /// ingress-nginx: an Ingress, and one beside it that takes a share of its requests.
 pub(super) fn ingresses(slo: &Slo) -> [Node; 2] {
     // The server's own bound (max_body_mib) is 16 MiB; nginx' is 1 MiB unless it is told.
-    let body = ("nginx.ingress.kubernetes.io/proxy-body-size", "16m".to_owned());
+    let body = (
+        "nginx.ingress.kubernetes.io/proxy-body-size",
+        "16m".to_owned(),
+    );
     let weight = slo.canary.weight_percent.percent().to_string();
     [
         ingress(slo, "", std::slice::from_ref(&body)),
@@ -80,7 +84,8 @@ fn ingress(slo: &Slo, suffix: &str, annotations: &[(&str, String)]) -> Node {
     let annotations = annotations
         .iter()
         .map(|(key, value)| ((*key).to_owned(), Node::from(value)));
-    let metadata = metadata(slo, suffix).with("annotations", Some(Node::Map(annotations.collect())));
+    let metadata =
+        metadata(slo, suffix).with("annotations", Some(Node::Map(annotations.collect())));
     map! {
         "apiVersion" => "networking.k8s.io/v1",
         "kind" => "Ingress",

@@ -129,7 +129,11 @@ fn objectives(slo: &Slo) -> Vec<Panel> {
             about: format!("What is left of each objective's budget over {days} days."),
             kind: Kind::Number,
             bound: Some(0.0),
-            ..lines("Error budget left", "percentunit", vec![(remaining, "{{slo}}")])
+            ..lines(
+                "Error budget left",
+                "percentunit",
+                vec![(remaining, "{{slo}}")],
+            )
         },
         Panel {
             about: "1 uses the budget up exactly in time.".to_owned(),
@@ -350,7 +354,10 @@ fn models(slo: &Slo) -> Vec<Panel> {
             "Predictions that did not succeed, by version",
             "percentunit",
             vec![(
-                promql::share(&requests(&[promql::unlike("outcome", "ok")]), &requests(&[])),
+                promql::share(
+                    &requests(&[promql::unlike("outcome", "ok")]),
+                    &requests(&[]),
+                ),
                 VERSION,
             )],
         ),
@@ -462,17 +469,21 @@ fn source() -> Node {
 }
 
 fn written(panel: &Panel, id: i32, x: i32, y: i32) -> Node {
-    let targets = panel.asks.iter().zip('A'..).map(|((expression, legend), letter)| {
-        map! {
-            "refId" => letter.to_string(),
-            "datasource" => source(),
-            "expr" => expression,
-            "legendFormat" => *legend,
-            "format" => if panel.kind == Kind::Heatmap { "heatmap" } else { "time_series" },
-            "instant" => panel.kind == Kind::Number,
-            "range" => panel.kind != Kind::Number,
-        }
-    });
+    let targets = panel
+        .asks
+        .iter()
+        .zip('A'..)
+        .map(|((expression, legend), letter)| {
+            map! {
+                "refId" => letter.to_string(),
+                "datasource" => source(),
+                "expr" => expression,
+                "legendFormat" => *legend,
+                "format" => if panel.kind == Kind::Heatmap { "heatmap" } else { "time_series" },
+                "instant" => panel.kind == Kind::Number,
+                "range" => panel.kind != Kind::Number,
+            }
+        });
     map! {
         "id" => id,
         "type" => panel.kind.as_str(),

@@ -150,9 +150,15 @@ fn environment(slo: &Slo) -> Node {
         ("AEGIS_MODELS", "/models".to_owned()),
         ("AEGIS_PREWARM_MODEL", "1".to_owned()),
         ("AEGIS_READINESS_CHECK_MODEL", "1".to_owned()),
-        ("AEGIS_PREDICT_MAX_CONCURRENCY", pod.max_concurrency.to_string()),
+        (
+            "AEGIS_PREDICT_MAX_CONCURRENCY",
+            pod.max_concurrency.to_string(),
+        ),
         ("AEGIS_PREDICT_MAX_QUEUE", pod.max_queue.to_string()),
-        ("AEGIS_REQUEST_TIMEOUT_MS", pod.request_timeout_ms.to_string()),
+        (
+            "AEGIS_REQUEST_TIMEOUT_MS",
+            pod.request_timeout_ms.to_string(),
+        ),
         ("AEGIS_DRAIN_DELAY_MS", pod.drain_delay_ms.to_string()),
         ("AEGIS_GRACE_PERIOD_S", pod.grace_period_seconds.to_string()),
         ("AEGIS_LOG_FORMAT", "json".to_owned()),

@@ -10,7 +10,7 @@ use crate::slo::{Behavior, Percent, Select, Slo};
 /// What stands at the head of the file.
 pub(super) const ABOUT: &str = "\
 Replicas are the most that any of the metrics asks for. Values are thousandths: `350m` of http_request_duration_p95 is
-0.350 seconds. Never apply this beside overlays/keda: two autoscalers on one Deployment stop each other.";
+0.350 seconds. Never apply this beside keda/: two autoscalers on one Deployment stop each other.";
 
 /// The names under which prometheus-adapter offers metrics to the HPA.
 pub(crate) const P95: &str = "http_request_duration_p95";

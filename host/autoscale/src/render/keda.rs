@@ -1,8 +1,7 @@
 //! KEDA's ScaledObject, for clusters that have KEDA and no prometheus-adapter.
 
 use super::{
-    hpa,
-    metadata,
+    hpa, metadata,
     node::{Node, list, map},
     promql::{Scope, in_flight, latency, number, queue_depth},
 };
@@ -13,7 +12,7 @@ pub(super) const ABOUT: &str = "\
 In-flight and queue are totals of all pods with metricType AverageValue: KEDA's HPA divides them by the replicas. The
 P95 is one value for all pods, so its metricType is Value: divided by the replicas it would shrink with every pod.
 `ignoreNullValues: \"false\"`: when Prometheus knows nothing, replicas stay; taken for 0 they would go to the minimum.
-KEDA makes an HPA of its own of this (keda-hpa-*). Never apply this beside inference-slo-hpa.yaml.";
+KEDA makes an HPA of its own of this (keda-hpa-*). Never apply this beside hpa/.";
 
 /// The ScaledObject.
 pub(super) fn scaled_object(slo: &Slo) -> Node {

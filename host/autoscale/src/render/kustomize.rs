@@ -1,4 +1,5 @@
-//! The kustomizations: the folder itself (with the HPA), and an overlay for each variant.
+//! The kustomizations: a base without an autoscaler, one folder for each autoscaler on it, and an
+//! overlay for each variant.
 
 use super::{
     network,
@@ -6,24 +7,50 @@ use super::{
 };
 use crate::slo::Slo;
 
-/// Path, comment and content of each.
+/// Path, comment and content of each. A folder that holds another cannot be its base, so the base is
+/// beside those that build on it.
 pub(super) fn files(slo: &Slo) -> Vec<(&'static str, &'static str, Node)> {
     let name = slo.service.name.as_str();
     vec![
         (
             "kustomization.yaml",
-            "The service, scaled by its HPA: kubectl apply -k k8s",
-            base(slo),
+            "The service, scaled by an HPA: kubectl apply -k k8s",
+            kustomization(list!["hpa"]),
         ),
         (
-            "overlays/keda/kustomization.yaml",
-            "The service, scaled by KEDA: the HPA goes, as one Deployment has one autoscaler.",
-            overlay("../..").with("patches", Some(list![delete_hpa(name)])).and("resources", "inference-keda-scaler.yaml"),
+            "base/kustomization.yaml",
+            "What every variant has. It has no autoscaler: hpa/ and keda/ add one, each its own.",
+            kustomization(list![
+                "inference-namespace.yaml",
+                "inference-serviceaccount.yaml",
+                "inference-deployment-slo.yaml",
+                "inference-service.yaml",
+                "inference-pdb.yaml",
+                "inference-networkpolicy.yaml",
+                "inference-servicemonitor.yaml",
+                "inference-slo-rules.yaml",
+                "../dashboard",
+            ]),
+        ),
+        (
+            "dashboard/kustomization.yaml",
+            "Grafana's sidecar takes dashboards from ConfigMaps with this label.",
+            dashboard(slo),
+        ),
+        (
+            "hpa/kustomization.yaml",
+            "The service, scaled by an HPA through prometheus-adapter.",
+            kustomization(list!["../base", "inference-slo-hpa.yaml"]),
+        ),
+        (
+            "keda/kustomization.yaml",
+            "The service, scaled by KEDA.",
+            kustomization(list!["../base", "inference-keda-scaler.yaml"]),
         ),
         (
             "overlays/gpu/kustomization.yaml",
             "The service on nodes with GPUs, scaled on queue depth and GPU utilisation.",
-            overlay("../..").with(
+            kustomization(list!["../../hpa"]).with(
                 "patches",
                 Some(list![
                     map! { "path" => "deployment.yaml" },
@@ -59,26 +86,22 @@ pub(super) fn files(slo: &Slo) -> Vec<(&'static str, &'static str, Node)> {
     ]
 }
 
-fn base(slo: &Slo) -> Node {
+fn kustomization(resources: Node) -> Node {
     map! {
         "apiVersion" => "kustomize.config.k8s.io/v1beta1",
         "kind" => "Kustomization",
-        "resources" => list![
-            "inference-namespace.yaml",
-            "inference-serviceaccount.yaml",
-            "inference-deployment-slo.yaml",
-            "inference-service.yaml",
-            "inference-pdb.yaml",
-            "inference-networkpolicy.yaml",
-            "inference-slo-hpa.yaml",
-            "inference-servicemonitor.yaml",
-            "inference-slo-rules.yaml",
-        ],
-        // Grafana's sidecar takes dashboards from ConfigMaps with this label.
+        "resources" => resources,
+    }
+}
+
+fn dashboard(slo: &Slo) -> Node {
+    map! {
+        "apiVersion" => "kustomize.config.k8s.io/v1beta1",
+        "kind" => "Kustomization",
         "configMapGenerator" => list![map! {
             "name" => format!("{}-dashboard", slo.service.name),
             "namespace" => slo.service.namespace.as_str(),
-            "files" => list!["dashboard/inference-slo.json"],
+            "files" => list!["inference-slo.json"],
             "options" => map! {
                 "disableNameSuffixHash" => true,
                 "labels" => map! { "grafana_dashboard" => "1" },
@@ -87,29 +110,13 @@ fn base(slo: &Slo) -> Node {
     }
 }
 
-fn overlay(base: &str) -> Node {
-    map! {
-        "apiVersion" => "kustomize.config.k8s.io/v1beta1",
-        "kind" => "Kustomization",
-        "resources" => list![base],
-    }
-}
-
 fn canary(route: &str) -> Node {
-    overlay("../..")
-        .and("resources", route)
+    kustomization(list!["../../hpa", route])
         .with("components", Some(list!["../../components/canary"]))
 }
 
 fn target(kind: &str, name: &str) -> Node {
     map! { "kind" => kind, "name" => name }
-}
-
-fn delete_hpa(name: &str) -> Node {
-    let patch = format!(
-        "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata:\n  name: {name}\n$patch: delete\n"
-    );
-    map! { "target" => target("HorizontalPodAutoscaler", name), "patch" => patch }
 }
 
 /// Lets a namespace in, whose proxies call the service.

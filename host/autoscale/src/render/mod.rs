@@ -25,8 +25,8 @@ use std::{
 };
 
 pub use self::dashboard::{Query, queries};
-pub(crate) use self::rules::burn::fastest as fastest_burn;
 use self::node::{Node, map};
+pub(crate) use self::rules::burn::fastest as fastest_burn;
 use crate::slo::Slo;
 
 /// A file of the folder: where in it, and what it holds.
@@ -110,35 +110,76 @@ pub fn all(slo: &Slo) -> Result<Vec<File>, RenderError> {
         write_yaml(path, comment, documents).map(|file| files.push(file))
     };
     for (path, node) in [
-        ("inference-namespace.yaml", objects::namespace(slo)),
-        ("inference-serviceaccount.yaml", objects::service_account(slo)),
-        ("inference-service.yaml", objects::service(slo)),
-        ("inference-pdb.yaml", objects::disruption_budget(slo)),
-        ("inference-networkpolicy.yaml", network::policy(slo)),
-        ("inference-servicemonitor.yaml", monitor::service_monitor(slo)),
-        ("inference-slo-rules.yaml", rules::prometheus_rule(slo)),
+        ("base/inference-namespace.yaml", objects::namespace(slo)),
+        (
+            "base/inference-serviceaccount.yaml",
+            objects::service_account(slo),
+        ),
+        ("base/inference-service.yaml", objects::service(slo)),
+        ("base/inference-pdb.yaml", objects::disruption_budget(slo)),
+        ("base/inference-networkpolicy.yaml", network::policy(slo)),
+        (
+            "base/inference-servicemonitor.yaml",
+            monitor::service_monitor(slo),
+        ),
+        ("base/inference-slo-rules.yaml", rules::prometheus_rule(slo)),
     ] {
         yaml(path, "", &[node])?;
     }
-    yaml("inference-deployment-slo.yaml", deployment::ABOUT, &[deployment::stable(slo)])?;
-    yaml("inference-slo-hpa.yaml", hpa::ABOUT, &[hpa::hpa(slo)])?;
+    yaml(
+        "base/inference-deployment-slo.yaml",
+        deployment::ABOUT,
+        &[deployment::stable(slo)],
+    )?;
+    yaml("hpa/inference-slo-hpa.yaml", hpa::ABOUT, &[hpa::hpa(slo)])?;
     yaml("prometheus/rules.yaml", rules::ABOUT, &[rules::file(slo)])?;
-    yaml("prometheus/adapter-values.yaml", adapter::ABOUT, &[adapter::values(slo)])?;
+    yaml(
+        "prometheus/adapter-values.yaml",
+        adapter::ABOUT,
+        &[adapter::values(slo)],
+    )?;
     yaml(
         "prometheus/adapter-values-gpu.yaml",
         adapter::ABOUT,
         &[adapter::gpu_values(slo)],
     )?;
-    yaml("overlays/keda/inference-keda-scaler.yaml", keda::ABOUT, &[keda::scaled_object(slo)])?;
-    yaml("overlays/gpu/deployment.yaml", "", &[gpu::deployment_patch(slo)])?;
-    yaml("overlays/gpu/hpa.yaml", gpu::HPA_ABOUT, &[gpu::hpa_patch(slo)])?;
-    yaml("components/canary/inference-canary.yaml", canary::ABOUT, &canary::workload(slo))?;
-    yaml("overlays/canary-gateway/httproute.yaml", "", &[canary::http_route(slo)])?;
-    yaml("overlays/canary-nginx/ingress.yaml", "", &canary::ingresses(slo))?;
+    yaml(
+        "keda/inference-keda-scaler.yaml",
+        keda::ABOUT,
+        &[keda::scaled_object(slo)],
+    )?;
+    yaml(
+        "overlays/gpu/deployment.yaml",
+        "",
+        &[gpu::deployment_patch(slo)],
+    )?;
+    yaml(
+        "overlays/gpu/hpa.yaml",
+        gpu::HPA_ABOUT,
+        &[gpu::hpa_patch(slo)],
+    )?;
+    yaml(
+        "components/canary/inference-canary.yaml",
+        canary::ABOUT,
+        &canary::workload(slo),
+    )?;
+    yaml(
+        "overlays/canary-gateway/httproute.yaml",
+        "",
+        &[canary::http_route(slo)],
+    )?;
+    yaml(
+        "overlays/canary-nginx/ingress.yaml",
+        "",
+        &canary::ingresses(slo),
+    )?;
     for (path, comment, node) in kustomize::files(slo) {
         yaml(path, comment, &[node])?;
     }
-    files.push(write_json("dashboard/inference-slo.json", &dashboard::dashboard(slo))?);
+    files.push(write_json(
+        "dashboard/inference-slo.json",
+        &dashboard::dashboard(slo),
+    )?);
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
 }

@@ -1,8 +1,7 @@
 //! The ServiceMonitor: what the Prometheus Operator scrapes.
 
 use super::{
-    APP, metadata_with,
-    monitor_labels,
+    APP, metadata_with, monitor_labels,
     node::{Node, list, map},
     objects::{PORT_NAME, every_pod},
     promql::{ENDPOINT, duration},

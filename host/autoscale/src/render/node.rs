@@ -43,18 +43,6 @@ impl Node {
     }
 }
 
-impl Node {
-    /// With one item more in the list under `key`.
-    pub(crate) fn and(mut self, key: &str, item: impl Into<Node>) -> Self {
-        if let Self::Map(entries) = &mut self
-            && let Some((_, Self::List(items))) = entries.iter_mut().find(|(known, _)| known == key)
-        {
-            items.push(item.into());
-        }
-        self
-    }
-}
-
 impl Serialize for Node {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

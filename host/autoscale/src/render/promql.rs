@@ -159,11 +159,7 @@ fn gauge(series: &str, by: &str, window: u32) -> String {
 pub(crate) fn requests(scope: &Scope, by: &str, window: u32, more: &[String]) -> String {
     let mut matchers = vec![is(ENDPOINT, PREDICT)];
     matchers.extend_from_slice(more);
-    rate(
-        &scope.of(metric::HTTP_REQUESTS.name, &matchers),
-        by,
-        window,
-    )
+    rate(&scope.of(metric::HTTP_REQUESTS.name, &matchers), by, window)
 }
 
 /// A sum of rates, a second.

@@ -14,7 +14,10 @@ use super::*;
 
 /// Every expression of rules, adapter, KEDA and dashboard.
 fn expressions(slo: &Slo) -> Vec<String> {
-    let mut found: Vec<String> = queries(slo).into_iter().map(|query| query.expression).collect();
+    let mut found: Vec<String> = queries(slo)
+        .into_iter()
+        .map(|query| query.expression)
+        .collect();
     for group in rules::groups(slo) {
         found.extend(group.recordings.into_iter().map(|rule| rule.expression));
         found.extend(group.alerts.into_iter().map(|rule| rule.expression));
@@ -32,7 +35,9 @@ fn collect(node: &Node, found: &mut Vec<String>) {
         Node::Map(entries) => {
             for (key, value) in entries {
                 match value {
-                    Node::Text(text) if ["query", "metricsQuery", "seriesQuery"].contains(&key.as_str()) => {
+                    Node::Text(text)
+                        if ["query", "metricsQuery", "seriesQuery"].contains(&key.as_str()) =>
+                    {
                         found.push(text.clone());
                     }
                     other => collect(other, found),
@@ -104,7 +109,14 @@ fn every_name_and_label_is_of_the_table_or_of_those_who_own_it() {
 fn what_the_scrape_adds_hides_no_label_of_a_metric_but_the_one_that_is_dropped() {
     // The Operator's own: of these, only `endpoint` is also a label of ours.
     for spec in METRICS {
-        for label in ["namespace", "pod", "service", "job", "instance", "container"] {
+        for label in [
+            "namespace",
+            "pod",
+            "service",
+            "job",
+            "instance",
+            "container",
+        ] {
             assert!(!spec.labels.contains(&label), "{} {label}", spec.name);
         }
     }
@@ -131,7 +143,10 @@ fn amounts_are_written_in_thousandths_where_they_are_no_whole() {
 
 #[test]
 fn every_panel_that_was_asked_for_is_there() {
-    let panels: BTreeSet<String> = queries(&Slo::default()).into_iter().map(|q| q.panel).collect();
+    let panels: BTreeSet<String> = queries(&Slo::default())
+        .into_iter()
+        .map(|q| q.panel)
+        .collect();
     for panel in [
         "Error budget left",
         "Latency of requests",
@@ -193,7 +208,14 @@ proptest! {
 
 #[test]
 fn words_that_yaml_takes_for_something_else_are_quoted() {
-    for word in ["350m", "10", "true", "no", "on", "0.35", "1e3", "~", "null", "0x10", "12:30", "", "a: b", "# a"] {
-        assert_eq!(read_back(&Node::from(word)), serde_json::json!(word), "{word}");
+    for word in [
+        "350m", "10", "true", "no", "on", "0.35", "1e3", "~", "null", "0x10", "12:30", "", "a: b",
+        "# a",
+    ] {
+        assert_eq!(
+            read_back(&Node::from(word)),
+            serde_json::json!(word),
+            "{word}"
+        );
     }
 }

@@ -264,11 +264,21 @@ fn pod(slo: &Slo, found: &mut Found) {
     // The bounds of the server's own settings (docs/configuration.md).
     found.within("pod.max_concurrency", pod.max_concurrency, 1, 10_000);
     found.within("pod.max_queue", pod.max_queue, 0, 100_000);
-    found.within("pod.request_timeout_ms", pod.request_timeout_ms, 1, 3_600_000);
+    found.within(
+        "pod.request_timeout_ms",
+        pod.request_timeout_ms,
+        1,
+        3_600_000,
+    );
     found.within("pod.startup_seconds", pod.startup_seconds, 1, 3600);
     found.within("pod.pre_stop_seconds", pod.pre_stop_seconds, 1, 600);
     found.within("pod.drain_delay_ms", pod.drain_delay_ms, 0, 600_000);
-    found.within("pod.grace_period_seconds", pod.grace_period_seconds, 1, 3600);
+    found.within(
+        "pod.grace_period_seconds",
+        pod.grace_period_seconds,
+        1,
+        3600,
+    );
     let needed = (pod.drain_delay_ms.saturating_add(pod.request_timeout_ms)).div_ceil(1000);
     if pod.grace_period_seconds < needed {
         found.refuse(
@@ -296,8 +306,16 @@ fn metrics(slo: &Slo, found: &mut Found) {
     found.within("metrics.scrape_seconds", metrics.scrape_seconds, 1, 120);
     // A rate needs two samples, also when one scrape fails.
     for (key, window, samples) in [
-        ("metrics.rate_window_seconds", metrics.rate_window_seconds, 4),
-        ("metrics.gauge_window_seconds", metrics.gauge_window_seconds, 2),
+        (
+            "metrics.rate_window_seconds",
+            metrics.rate_window_seconds,
+            4,
+        ),
+        (
+            "metrics.gauge_window_seconds",
+            metrics.gauge_window_seconds,
+            2,
+        ),
     ] {
         let least = metrics.scrape_seconds.saturating_mul(samples);
         if window < least {

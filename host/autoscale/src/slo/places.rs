@@ -48,11 +48,7 @@ impl<'t> Places<'t> {
     }
 }
 
-fn walk(
-    above: &str,
-    table: &DeTable<'_>,
-    keys: &mut Vec<(String, Range<usize>, Range<usize>)>,
-) {
+fn walk(above: &str, table: &DeTable<'_>, keys: &mut Vec<(String, Range<usize>, Range<usize>)>) {
     for (key, value) in table.iter() {
         let path = if above.is_empty() {
             key.get_ref().to_string()

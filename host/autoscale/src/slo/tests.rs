@@ -27,7 +27,12 @@ fn an_empty_file_has_the_figures_of_the_committed_one() {
 fn an_unknown_key_is_told_with_its_line_and_what_there_is() {
     refused(
         "[scaling]\nmin_replicas = 3\nmax_replica = 9\n",
-        &["line 3", "scaling.max_replica", "unknown field", "`max_replicas`"],
+        &[
+            "line 3",
+            "scaling.max_replica",
+            "unknown field",
+            "`max_replicas`",
+        ],
     );
     refused("[slo]\nx = 1\n", &["line 1", "slo", "`objectives`"]);
     refused(
@@ -45,11 +50,22 @@ fn what_is_not_toml_is_told_with_its_line() {
 fn a_percentage_over_a_hundred_is_refused() {
     refused(
         "[objectives]\navailability_percent = 101\n",
-        &["line 2", "objectives.availability_percent", "101", "at most 100"],
+        &[
+            "line 2",
+            "objectives.availability_percent",
+            "101",
+            "at most 100",
+        ],
     );
-    refused("[scaling]\ncpu_percent = 180", &["line 2", "scaling.cpu_percent"]);
+    refused(
+        "[scaling]\ncpu_percent = 180",
+        &["line 2", "scaling.cpu_percent"],
+    );
     refused("[objectives]\navailability_percent = 100", &["no budget"]);
-    refused("[objectives]\navailability_percent = 90", &["more errors than requests"]);
+    refused(
+        "[objectives]\navailability_percent = 90",
+        &["more errors than requests"],
+    );
 }
 
 #[test]
@@ -109,7 +125,9 @@ fn a_behavior_that_kubernetes_refuses_is_refused_here() {
         &["scaling.up.policies", "empty list"],
     );
     refused(
-        &up("stabilization_seconds = 0\npolicies = [{ pods = 1, percent = 3, period_seconds = 15 }]"),
+        &up(
+            "stabilization_seconds = 0\npolicies = [{ pods = 1, percent = 3, period_seconds = 15 }]",
+        ),
         &["exactly one"],
     );
     refused(
@@ -121,13 +139,15 @@ fn a_behavior_that_kubernetes_refuses_is_refused_here() {
         &["scaling.down.policies[0].percent", "at most 100"],
     );
     // Upwards, more than all is a policy like another.
-    let doubled = up("stabilization_seconds = 0\npolicies = [{ percent = 200, period_seconds = 15 }]");
+    let doubled =
+        up("stabilization_seconds = 0\npolicies = [{ percent = 200, period_seconds = 15 }]");
     assert!(Slo::parse(&doubled).is_ok());
 }
 
 #[test]
 fn every_mistake_of_what_goes_together_is_told_at_once() {
-    let error = Slo::parse("[scaling]\nmin_replicas = 30\n[objectives]\np50_ms = 500\n").unwrap_err();
+    let error =
+        Slo::parse("[scaling]\nmin_replicas = 30\n[objectives]\np50_ms = 500\n").unwrap_err();
     let lines: Vec<_> = error.problems.iter().map(|problem| problem.line).collect();
     assert_eq!(lines, [Some(2), Some(4)]);
 }
@@ -150,20 +170,34 @@ fn targets_that_are_never_reached_are_refused() {
 fn windows_too_short_for_the_scrapes_are_refused() {
     refused(
         "[metrics]\nscrape_seconds = 30\n",
-        &["metrics.rate_window_seconds", "at least 120", "gauge_window_seconds", "at least 60"],
+        &[
+            "metrics.rate_window_seconds",
+            "at least 120",
+            "gauge_window_seconds",
+            "at least 60",
+        ],
     );
 }
 
 #[test]
 fn a_request_over_its_limit_is_refused() {
-    refused("[pod]\ncpu_request = \"3\"\n", &["pod.cpu_request", "cpu_limit, 2000m"]);
-    refused("[pod]\nmemory_limit = \"4GB\"\n", &["line 2", "pod.memory_limit", "4GB"]);
+    refused(
+        "[pod]\ncpu_request = \"3\"\n",
+        &["pod.cpu_request", "cpu_limit, 2000m"],
+    );
+    refused(
+        "[pod]\nmemory_limit = \"4GB\"\n",
+        &["line 2", "pod.memory_limit", "4GB"],
+    );
 }
 
 #[test]
 fn an_image_without_a_tag_that_stays_is_refused() {
     for image in ["aegis", "aegis:latest", "host:5000/aegis"] {
-        refused(&format!("[service]\nimage = \"{image}\"\n"), &["service.image", image]);
+        refused(
+            &format!("[service]\nimage = \"{image}\"\n"),
+            &["service.image", image],
+        );
     }
     let digest = "a".repeat(64);
     let text = format!("[service]\nimage = \"host:5000/aegis@sha256:{digest}\"\n");

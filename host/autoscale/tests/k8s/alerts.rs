@@ -18,14 +18,26 @@ const OVERLOADED: &[(&str, &str)] = &[
     ("AegisQueueDepthHigh", "severity=\"warning\""),
     ("AegisRequestsRefused", "severity=\"critical\""),
     ("AegisSafetyFlagSpike", "severity=\"warning\",model=\"m\""),
-    ("AegisCircuitOpen", "severity=\"critical\",model=\"m\",model_version=\"1\""),
-    ("AegisModelNotLoaded", "severity=\"critical\",model=\"m\",model_version=\"1\""),
-    ("AegisScaledToMaximum", "severity=\"warning\",deployment=\"inference\""),
+    (
+        "AegisCircuitOpen",
+        "severity=\"critical\",model=\"m\",model_version=\"1\"",
+    ),
+    (
+        "AegisModelNotLoaded",
+        "severity=\"critical\",model=\"m\",model_version=\"1\"",
+    ),
+    (
+        "AegisScaledToMaximum",
+        "severity=\"warning\",deployment=\"inference\"",
+    ),
     (
         "AegisScalerNotWorking",
         "severity=\"critical\",horizontalpodautoscaler=\"inference\",condition=\"ScalingActive\",status=\"false\"",
     ),
-    ("AegisScrapeFailing", "severity=\"warning\",job=\"inference\""),
+    (
+        "AegisScrapeFailing",
+        "severity=\"warning\",job=\"inference\"",
+    ),
 ];
 
 /// Those on budgets: 20 or 16 times too fast is too fast for each pair of windows.
@@ -48,7 +60,10 @@ const BLIND: &[(&str, &str)] = &[
         "AegisMetricsMissing",
         "severity=\"critical\",job=\"inference\",endpoint=\"/predict\"",
     ),
-    ("AegisReplicasUnknown", "severity=\"warning\",deployment=\"inference\""),
+    (
+        "AegisReplicasUnknown",
+        "severity=\"warning\",deployment=\"inference\"",
+    ),
 ];
 
 fn budgets() -> Vec<(&'static str, String)> {
@@ -94,7 +109,10 @@ fn when_everything_is_wrong_every_symptom_is_told() {
     // already, a breaker that is open a minute is open, and the spike has not begun.
     let at_once = [
         budgets(),
-        owned(&[("AegisCircuitOpen", "severity=\"critical\",model=\"m\",model_version=\"1\"")]),
+        owned(&[(
+            "AegisCircuitOpen",
+            "severity=\"critical\",model=\"m\",model_version=\"1\"",
+        )]),
     ]
     .concat();
     promtool_test(&[overloaded().test(vec![told(4, &at_once), told(25, &all)], vec![])]);
@@ -116,9 +134,18 @@ fn when_all_is_well_nothing_is_told() {
 fn what_a_pod_was_told_for_goes_with_it() {
     let before = [
         ("AegisQueueDepthHigh", "severity=\"warning\""),
-        ("AegisCircuitOpen", "severity=\"critical\",model=\"m\",model_version=\"1\""),
-        ("AegisModelNotLoaded", "severity=\"critical\",model=\"m\",model_version=\"1\""),
-        ("AegisScrapeFailing", "severity=\"warning\",job=\"inference\""),
+        (
+            "AegisCircuitOpen",
+            "severity=\"critical\",model=\"m\",model_version=\"1\"",
+        ),
+        (
+            "AegisModelNotLoaded",
+            "severity=\"critical\",model=\"m\",model_version=\"1\"",
+        ),
+        (
+            "AegisScrapeFailing",
+            "severity=\"warning\",job=\"inference\"",
+        ),
     ];
     promtool_test(&[left().test(
         vec![told(14, &owned(&before)), told(25, &[]), told(40, &[])],
@@ -201,6 +228,9 @@ fn no_alert_is_without_a_case_in_which_it_is_told() {
         .chain(BUDGETS.map(|(alert, _)| alert))
         .collect();
     let rules = rules();
-    let alerts: BTreeSet<&str> = rules.iter().filter_map(|rule| rule["alert"].as_str()).collect();
+    let alerts: BTreeSet<&str> = rules
+        .iter()
+        .filter_map(|rule| rule["alert"].as_str())
+        .collect();
     assert_eq!(alerts, cases);
 }

@@ -31,12 +31,19 @@ fn a_change_to_the_folder_is_seen() {
     let slo = slo();
     let written = render::write(folder.path(), &slo).unwrap();
     assert_eq!(render::check(folder.path(), &slo).unwrap(), []);
-    assert_eq!(render::write(folder.path(), &slo).unwrap(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(
+        render::write(folder.path(), &slo).unwrap(),
+        Vec::<std::path::PathBuf>::new()
+    );
     let path = |name: &str| folder.path().join(name);
-    let hpa = std::fs::read_to_string(path("inference-slo-hpa.yaml")).unwrap();
-    std::fs::write(path("inference-slo-hpa.yaml"), hpa.replace("350m", "350")).unwrap();
-    std::fs::remove_file(path("inference-pdb.yaml")).unwrap();
-    std::fs::copy(path("inference-service.yaml"), path("old.yaml")).unwrap();
+    let hpa = std::fs::read_to_string(path("hpa/inference-slo-hpa.yaml")).unwrap();
+    std::fs::write(
+        path("hpa/inference-slo-hpa.yaml"),
+        hpa.replace("350m", "350"),
+    )
+    .unwrap();
+    std::fs::remove_file(path("base/inference-pdb.yaml")).unwrap();
+    std::fs::copy(path("base/inference-service.yaml"), path("old.yaml")).unwrap();
     std::fs::write(path("mine.yaml"), "kind: Mine\n").unwrap();
     let differences = render::check(folder.path(), &slo).unwrap();
     let line = hpa.lines().position(|line| line.contains("350m")).unwrap();
@@ -48,8 +55,8 @@ fn a_change_to_the_folder_is_seen() {
     assert_eq!(
         seen,
         [
-            ("inference-pdb.yaml", Differs::Missing),
-            ("inference-slo-hpa.yaml", Differs::Line(line + 1)),
+            ("base/inference-pdb.yaml", Differs::Missing),
+            ("hpa/inference-slo-hpa.yaml", Differs::Line(line + 1)),
             ("old.yaml", Differs::Stale),
         ]
     );
@@ -100,8 +107,14 @@ fn every_figure_of_the_file_reaches_what_is_rendered() {
         ("gauge_window_seconds = 30", "gauge_window_seconds = 60"),
         ("prometheus-operated", "prometheus"),
         ("kube-prometheus-stack", "mine"),
-        ("caller_namespaces = [\"ingress-nginx\"]", "caller_namespaces = []"),
-        ("monitoring_namespace = \"monitoring\"", "monitoring_namespace = \"watch\""),
+        (
+            "caller_namespaces = [\"ingress-nginx\"]",
+            "caller_namespaces = []",
+        ),
+        (
+            "monitoring_namespace = \"monitoring\"",
+            "monitoring_namespace = \"watch\"",
+        ),
         ("name = \"inference\"", "name = \"other\""),
         ("namespace = \"aegis\"", "namespace = \"other\""),
         ("image = \"aegis:0.1.0\"", "image = \"aegis:0.2.0\""),
@@ -110,16 +123,28 @@ fn every_figure_of_the_file_reaches_what_is_rendered() {
         ("\nper_pod = 1", "\nper_pod = 2"),
         ("utilization_percent = 80", "utilization_percent = 70"),
         ("queue_per_pod = 8", "queue_per_pod = 9"),
-        ("node_label = \"nvidia.com/gpu.present\"", "node_label = \"gpu\""),
-        ("resource = \"nvidia.com/gpu\"", "resource = \"amd.com/gpu\""),
+        (
+            "node_label = \"nvidia.com/gpu.present\"",
+            "node_label = \"gpu\"",
+        ),
+        (
+            "resource = \"nvidia.com/gpu\"",
+            "resource = \"amd.com/gpu\"",
+        ),
         ("\"exported_namespace\"", "\"namespace\""),
         ("\"exported_pod\"", "\"pod\""),
         ("aegis:0.1.0-canary", "aegis:0.2.0-canary"),
         ("weight_percent = 10", "weight_percent = 5"),
         ("\nreplicas = 1", "\nreplicas = 2"),
-        ("host = \"inference.example.com\"", "host = \"other.example.com\""),
+        (
+            "host = \"inference.example.com\"",
+            "host = \"other.example.com\"",
+        ),
         ("gateway = \"public\"", "gateway = \"private\""),
-        ("gateway_namespace = \"gateways\"", "gateway_namespace = \"other\""),
+        (
+            "gateway_namespace = \"gateways\"",
+            "gateway_namespace = \"other\"",
+        ),
         ("ingress_class = \"nginx\"", "ingress_class = \"other\""),
     ];
     for (old, new) in changes {

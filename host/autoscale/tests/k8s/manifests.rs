@@ -9,9 +9,10 @@ use crate::{
     tools::{documents, find, k8s, read, succeed},
 };
 
-const BUILDS: [&str; 5] = [
+const BUILDS: [&str; 6] = [
     ".",
-    "overlays/keda",
+    "hpa",
+    "keda",
     "overlays/gpu",
     "overlays/canary-gateway",
     "overlays/canary-nginx",
@@ -20,7 +21,11 @@ const BUILDS: [&str; 5] = [
 /// What `kubectl apply -k` would send.
 fn build(folder: &str) -> Option<Vec<Value>> {
     let kubectl = find("kubectl", "python/bin")?;
-    let text = succeed(Command::new(kubectl).arg("kustomize").arg(k8s().join(folder)));
+    let text = succeed(
+        Command::new(kubectl)
+            .arg("kustomize")
+            .arg(k8s().join(folder)),
+    );
     Some(documents(&text))
 }
 
@@ -34,7 +39,14 @@ fn named<'o>(objects: &'o [Value], kind: &str) -> Vec<&'o Value> {
 /// Kinds of Kubernetes itself.
 fn built_in(object: &Value) -> bool {
     let group = object["apiVersion"].as_str().unwrap();
-    ["v1", "apps/v1", "policy/v1", "autoscaling/v2", "networking.k8s.io/v1"].contains(&group)
+    [
+        "v1",
+        "apps/v1",
+        "policy/v1",
+        "autoscaling/v2",
+        "networking.k8s.io/v1",
+    ]
+    .contains(&group)
 }
 
 #[test]
@@ -67,7 +79,7 @@ fn the_validator_sees_an_unknown_key() {
         return;
     };
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-    let wrong = read("inference-slo-hpa.yaml").replace("minReplicas", "minReplica");
+    let wrong = read("hpa/inference-slo-hpa.yaml").replace("minReplicas", "minReplica");
     std::fs::write(file.path(), wrong).unwrap();
     let status = Command::new(validate)
         .args(["--strict", "-k", "1.36"])
@@ -122,15 +134,18 @@ fn selectors_of_two_tracks_never_meet() {
 
 /// The Deployment's container.
 fn container() -> Value {
-    let deployment = &documents(&read("inference-deployment-slo.yaml"))[0];
+    let deployment = &documents(&read("base/inference-deployment-slo.yaml"))[0];
     deployment["spec"]["template"]["spec"]["containers"][0].clone()
 }
 
 #[test]
 fn the_hpa_has_the_figures_it_was_specified_with() {
-    let hpa = &documents(&read("inference-slo-hpa.yaml"))[0];
+    let hpa = &documents(&read("hpa/inference-slo-hpa.yaml"))[0];
     let spec = &hpa["spec"];
-    assert_eq!((&spec["minReplicas"], &spec["maxReplicas"]), (&3.into(), &20.into()));
+    assert_eq!(
+        (&spec["minReplicas"], &spec["maxReplicas"]),
+        (&3.into(), &20.into())
+    );
     let metrics: Vec<(Value, Value)> = spec["metrics"]
         .as_array()
         .unwrap()
@@ -161,10 +176,21 @@ fn the_hpa_has_the_figures_it_was_specified_with() {
         let policies = side["policies"].as_array().unwrap();
         let policies: Vec<_> = policies
             .iter()
-            .map(|p| format!("{} {}/{}", p["type"].as_str().unwrap(), p["value"], p["periodSeconds"]))
+            .map(|p| {
+                format!(
+                    "{} {}/{}",
+                    p["type"].as_str().unwrap(),
+                    p["value"],
+                    p["periodSeconds"]
+                )
+            })
             .collect();
         let select = side["selectPolicy"].as_str().unwrap();
-        format!("{} {select} {}", side["stabilizationWindowSeconds"], policies.join(" "))
+        format!(
+            "{} {select} {}",
+            side["stabilizationWindowSeconds"],
+            policies.join(" ")
+        )
     };
     assert_eq!(behavior("scaleUp"), "60 Max Pods 2/30 Percent 50/30");
     assert_eq!(behavior("scaleDown"), "300 Min Pods 1/60 Percent 10/120");
@@ -172,7 +198,7 @@ fn the_hpa_has_the_figures_it_was_specified_with() {
 
 #[test]
 fn a_latency_is_never_divided_by_the_replicas() {
-    let object = &documents(&read("overlays/keda/inference-keda-scaler.yaml"))[0];
+    let object = &documents(&read("keda/inference-keda-scaler.yaml"))[0];
     for trigger in object["spec"]["triggers"].as_array().unwrap() {
         let query = trigger["metadata"]["query"].as_str().unwrap_or_default();
         let expected = match trigger["type"].as_str().unwrap() {
@@ -207,7 +233,7 @@ fn adapter_and_hpa_name_the_same_metrics() {
             .collect()
     };
     let base = names(&read("prometheus/adapter-values.yaml"));
-    let hpa = &documents(&read("inference-slo-hpa.yaml"))[0];
+    let hpa = &documents(&read("hpa/inference-slo-hpa.yaml"))[0];
     assert_eq!(asked(&hpa["spec"]["metrics"]), base);
     let gpu = names(&read("prometheus/adapter-values-gpu.yaml"));
     let patch = &documents(&read("overlays/gpu/hpa.yaml"))[0];
@@ -219,7 +245,7 @@ fn adapter_and_hpa_name_the_same_metrics() {
 #[test]
 fn the_port_label_never_hides_the_route() {
     // The Operator would call the port `endpoint`, and Prometheus the route `exported_endpoint`.
-    let monitor = &documents(&read("inference-servicemonitor.yaml"))[0];
+    let monitor = &documents(&read("base/inference-servicemonitor.yaml"))[0];
     let relabeling = &monitor["spec"]["endpoints"][0]["relabelings"][0];
     assert_eq!(relabeling["action"], "labeldrop");
     assert_eq!(relabeling["regex"], "endpoint");
@@ -227,7 +253,7 @@ fn the_port_label_never_hides_the_route() {
 
 #[test]
 fn a_pod_ends_in_the_order_that_loses_no_request() {
-    let deployment = &documents(&read("inference-deployment-slo.yaml"))[0];
+    let deployment = &documents(&read("base/inference-deployment-slo.yaml"))[0];
     let pod = &deployment["spec"]["template"]["spec"];
     let container = container();
     let setting = |name: &str| -> u64 {
@@ -236,7 +262,9 @@ fn a_pod_ends_in_the_order_that_loses_no_request() {
         entry["value"].as_str().unwrap().parse().unwrap()
     };
     let killed = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
-    let hook = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap();
+    let hook = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        .as_u64()
+        .unwrap();
     let grace = setting("AEGIS_GRACE_PERIOD_S");
     assert!(killed > hook + grace, "{killed} {hook} {grace}");
     let slowest = setting("AEGIS_DRAIN_DELAY_MS") + setting("AEGIS_REQUEST_TIMEOUT_MS");
@@ -269,7 +297,8 @@ fn probes_ask_what_they_should() {
         assert_eq!(container[probe]["httpGet"]["path"], path);
     }
     let startup = &container["startupProbe"];
-    let seconds = startup["periodSeconds"].as_u64().unwrap() * startup["failureThreshold"].as_u64().unwrap();
+    let seconds =
+        startup["periodSeconds"].as_u64().unwrap() * startup["failureThreshold"].as_u64().unwrap();
     assert_eq!(seconds, 120);
 }
 
@@ -284,15 +313,18 @@ fn every_setting_of_the_deployment_is_one_of_the_server() {
 
 #[test]
 fn pods_may_do_nothing_that_they_need_not() {
-    let deployment = &documents(&read("inference-deployment-slo.yaml"))[0];
+    let deployment = &documents(&read("base/inference-deployment-slo.yaml"))[0];
     let pod = &deployment["spec"]["template"]["spec"];
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
     let container = &pod["containers"][0]["securityContext"];
     assert_eq!(container["readOnlyRootFilesystem"], true);
     assert_eq!(container["allowPrivilegeEscalation"], false);
     assert_eq!(container["capabilities"]["drop"][0], "ALL");
-    let policy = &documents(&read("inference-networkpolicy.yaml"))[0];
+    let policy = &documents(&read("base/inference-networkpolicy.yaml"))[0];
     assert_eq!(policy["spec"]["egress"], serde_json::json!([]));
 }

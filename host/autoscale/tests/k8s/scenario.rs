@@ -96,26 +96,61 @@ impl Scenario {
     }
 
     /// A pod with this traffic, in-flight requests and queue.
-    pub(crate) fn pod(mut self, pod: &str, life: Life, traffic: Traffic, in_flight: u32, queue: u32) -> Self {
+    pub(crate) fn pod(
+        mut self,
+        pod: &str,
+        life: Life,
+        traffic: Traffic,
+        in_flight: u32,
+        queue: u32,
+    ) -> Self {
         const PREDICT: &str = "method=\"POST\",endpoint=\"/predict\"";
         for (status, step) in ["200", "500", "429"].iter().zip(traffic.statuses) {
             let labels = format!("{PREDICT},status=\"{status}\"");
             self.of(pod, "http_requests_total", &labels, life.counter(step));
         }
         let [.., all] = traffic.latencies;
-        for (bound, step) in BOUNDS.iter().zip(traffic.latencies.into_iter().chain([all])) {
+        for (bound, step) in BOUNDS
+            .iter()
+            .zip(traffic.latencies.into_iter().chain([all]))
+        {
             let labels = format!("{PREDICT},status=\"200\",le=\"{bound}\"");
-            self.of(pod, "http_request_duration_seconds_bucket", &labels, life.counter(step));
+            self.of(
+                pod,
+                "http_request_duration_seconds_bucket",
+                &labels,
+                life.counter(step),
+            );
             // A thousand refusals, each answered at once: they must not make latency look good.
             let labels = format!("{PREDICT},status=\"429\",le=\"{bound}\"");
             let refusals = life.counter(1000);
-            self.of(pod, "http_request_duration_seconds_bucket", &labels, refusals);
+            self.of(
+                pod,
+                "http_request_duration_seconds_bucket",
+                &labels,
+                refusals,
+            );
         }
         let labels = format!("{PREDICT},status=\"200\"");
-        self.of(pod, "http_request_duration_seconds_count", &labels, life.counter(all));
+        self.of(
+            pod,
+            "http_request_duration_seconds_count",
+            &labels,
+            life.counter(all),
+        );
         let labels = format!("{PREDICT},status=\"429\"");
-        self.of(pod, "http_request_duration_seconds_count", &labels, life.counter(1000));
-        self.of(pod, "http_requests_in_flight", PREDICT, life.gauge(&in_flight.to_string()));
+        self.of(
+            pod,
+            "http_request_duration_seconds_count",
+            &labels,
+            life.counter(1000),
+        );
+        self.of(
+            pod,
+            "http_requests_in_flight",
+            PREDICT,
+            life.gauge(&in_flight.to_string()),
+        );
         // Who scrapes is in flight too, and no reason to scale.
         let metrics = "method=\"GET\",endpoint=\"/metrics\"";
         self.of(pod, "http_requests_in_flight", metrics, life.gauge("1"));
@@ -126,7 +161,12 @@ impl Scenario {
         }
         let labels = "model=\"m\",model_version=\"1\",outcome=\"ok\"";
         let asked = if all == 0 { 0 } else { 60 };
-        self.of(pod, "aegis_inference_requests_total", labels, life.counter(asked));
+        self.of(
+            pod,
+            "aegis_inference_requests_total",
+            labels,
+            life.counter(asked),
+        );
         self.of(pod, "up", "", life.gauge("1"));
         self
     }
@@ -141,8 +181,18 @@ impl Scenario {
     /// Whether version 1 of model `m` is loaded in a pod, and the state of its breaker.
     pub(crate) fn model(mut self, pod: &str, life: Life, loaded: u32, circuit: u32) -> Self {
         let labels = "model=\"m\",model_version=\"1\"";
-        self.of(pod, "aegis_model_loaded", labels, life.gauge(&loaded.to_string()));
-        self.of(pod, "aegis_circuit_state", labels, life.gauge(&circuit.to_string()));
+        self.of(
+            pod,
+            "aegis_model_loaded",
+            labels,
+            life.gauge(&loaded.to_string()),
+        );
+        self.of(
+            pod,
+            "aegis_circuit_state",
+            labels,
+            life.gauge(&circuit.to_string()),
+        );
         self
     }
 
@@ -155,12 +205,14 @@ impl Scenario {
     /// What kube-state-metrics says.
     pub(crate) fn cluster(mut self, replicas: u32, scaler_dead: bool) -> Self {
         self.series.push((
-            "kube_deployment_spec_replicas{namespace=\"aegis\",deployment=\"inference\"}".to_owned(),
+            "kube_deployment_spec_replicas{namespace=\"aegis\",deployment=\"inference\"}"
+                .to_owned(),
             format!("{replicas}x{LENGTH}"),
         ));
         // Another's Deployment at its maximum is nothing to us.
         self.series.push((
-            "kube_deployment_spec_replicas{namespace=\"other\",deployment=\"inference\"}".to_owned(),
+            "kube_deployment_spec_replicas{namespace=\"other\",deployment=\"inference\"}"
+                .to_owned(),
             format!("50x{LENGTH}"),
         ));
         self.series.push((

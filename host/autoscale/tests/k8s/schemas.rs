@@ -54,8 +54,14 @@ pub(crate) fn complaints(objects: &[Value]) -> Option<String> {
     std::fs::write(&values, checked).unwrap();
     let mut said = String::new();
     let mut tsc = Command::new(npm.join("node_modules/.bin/tsc"));
-    tsc.args(["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext"])
-        .arg(&types);
+    tsc.args([
+        "--noEmit",
+        "--strict",
+        "--skipLibCheck",
+        "--module",
+        "nodenext",
+    ])
+    .arg(&types);
     for command in [&mut tsc, Command::new(node).arg(&values)] {
         let output = command.current_dir(&npm).output().expect("the tool starts");
         if !output.status.success() {

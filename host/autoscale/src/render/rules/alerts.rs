@@ -55,7 +55,10 @@ fn latency(slo: &Slo) -> Vec<Alert> {
     let [p50, p95, p99] = slo.latency();
     let worst = slo.objectives.p95_warning_ms.seconds();
     let over = |name: &str, seconds: f64| {
-        format!("{} > {seconds}", read(&names::latency("service", name), slo))
+        format!(
+            "{} > {seconds}",
+            read(&names::latency("service", name), slo)
+        )
     };
     let minutes = slo.alerts.for_minutes;
     let told = |what: &str, objective: f64| {

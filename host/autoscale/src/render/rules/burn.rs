@@ -223,10 +223,7 @@ fn alert(slo: &Slo, budget: &Budget, burn: &Burn) -> Alert {
         expression: format!("{}\nand\n{}", over(burn.long), over(burn.short)),
         lasts: 0,
         severity: burn.severity,
-        labels: vec![
-            ("slo", budget.name.to_owned()),
-            ("window", long.clone()),
-        ],
+        labels: vec![("slo", budget.name.to_owned()), ("window", long.clone())],
         summary: format!(
             "The budget of {} is burning {factor} times too fast",
             budget.name.replace('_', " ")

@@ -12,7 +12,7 @@ use crate::slo::Slo;
 
 /// What stands at the head of the file for a Prometheus without the Operator.
 pub(super) const ABOUT: &str = "\
-The groups of inference-slo-rules.yaml, for a Prometheus without the Operator (rule_files), and for promtool.";
+The groups of base/inference-slo-rules.yaml, for a Prometheus without the Operator (rule_files), and for promtool.";
 
 /// A series that is computed ahead.
 #[derive(Clone, Debug)]
@@ -139,4 +139,3 @@ pub(crate) fn read(name: &str, slo: &Slo) -> String {
         slo.service.namespace
     )
 }
-
