@@ -7,3 +7,5 @@ pub mod hpa;
 pub mod replay;
 pub mod report;
 pub mod simulate;
+pub mod render;
+pub mod slo;

@@ -9,6 +9,7 @@ pub(crate) mod promote;
 pub(crate) mod push;
 pub(crate) mod serve;
 pub(crate) mod simulate;
+pub(crate) mod slo;
 pub(crate) mod token;
 pub(crate) mod worker;
 

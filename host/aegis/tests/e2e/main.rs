@@ -35,6 +35,7 @@ mod predict_refused;
 mod refusal_by_handler;
 mod residency;
 mod restart;
+mod slo;
 mod snapshot;
 mod upload;
 mod upload_broken;
