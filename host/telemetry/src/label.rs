@@ -14,8 +14,8 @@ const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE",
 ];
 
-/// A method as a label: one of the nine known ones in capitals, or `OTHER`.
-pub(crate) fn method(name: &str) -> &'static str {
+/// A method as a label or attribute: one of the nine known ones in capitals, or `OTHER`.
+pub fn method(name: &str) -> &'static str {
     METHODS
         .into_iter()
         .find(|known| *known == name)

@@ -1,10 +1,11 @@
 //! What Aegis tells about itself: the one table of metric names ([`METRICS`]), instruments to feed
-//! them, their Prometheus text, and the log. It knows no other room of the house: models, versions
+//! them, their Prometheus text, traces, the way of both to a collector, and the log. It knows no other room of the house: models, versions
 //! and routes reach it as plain words and numbers.
 //!
 //! Start with [`Telemetry`]; a route's handle comes from [`HttpMetrics::endpoint`], a served
 //! version's from [`InferenceMetrics::version`], a graph's from [`InferenceMetrics::graph`]. Handles
-//! are made once, outside the request path, and recording through them looks nothing up.
+//! are made once, outside the request path, and recording through them looks nothing up. A request's
+//! trace begins with [`Tracer::request`].
 //!
 //! What is here for good: series of counters and histograms live as long as the process, as
 //! OpenTelemetry's cumulative streams cannot forget one (a metric has room for
@@ -16,17 +17,26 @@ mod http;
 mod inference;
 mod label;
 mod log;
+mod log_line;
 mod markdown;
+mod otlp;
 mod outcome;
+mod process;
+mod runtime;
 mod safety;
 mod table;
 mod telemetry;
+mod trace;
 
 pub use gauge::GaugeHandle;
 pub use http::{EndpointMetrics, HttpMetrics, InFlightGuard, UNMATCHED_ENDPOINT};
 pub use inference::{GraphMetrics, InferenceMetrics, VersionMetrics};
+pub use label::method;
 pub use log::{LogError, LogFormat, check_log_filter, init_logs};
 pub use markdown::metrics_markdown;
+pub use otlp::{EndpointError, OtlpConfig, OtlpEndpoint, OtlpProtocol};
 pub use outcome::{CircuitState, Limit, Outcome, TrapReason, UnloadReason};
+pub use runtime::RuntimeHandle;
 pub use table::{METRICS, MetricKind, MetricSpec, metric};
 pub use telemetry::{PROMETHEUS_CONTENT_TYPE, SERIES_PER_METRIC, Telemetry, TelemetryError};
+pub use trace::{Sampler, SamplerKind, Span, SpanIds, Trace, Tracer};

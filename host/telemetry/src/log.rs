@@ -10,13 +10,16 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer as _, fmt as format};
 
+use crate::log_line::{JsonLine, TextLine};
+
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// A line for people, coloured on a terminal.
     #[default]
     Text,
-    /// One JSON object a line, the event's fields at the top beside `timestamp`, `level`, `target`.
+    /// One JSON object a line, the event's fields at the top beside `timestamp`, `level`, `target`,
+    /// and `trace_id` and `span_id` where a request has a trace.
     Json,
 }
 
@@ -85,13 +88,14 @@ pub fn check_log_filter(filter: &str) -> Result<(), LogError> {
 /// has a log already.
 pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), LogError> {
     let filter = parse_filter(filter)?;
-    let lines = format::layer().with_writer(std::io::stderr);
+    let lines = format::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let lines = match format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => lines.event_format(TextLine::default()).boxed(),
         LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
+            .fmt_fields(format::format::JsonFields::new())
+            .event_format(JsonLine::default())
             .boxed(),
     };
     tracing_subscriber::registry()

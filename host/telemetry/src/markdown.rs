@@ -43,7 +43,11 @@ pub fn metrics_markdown() -> String {
         .iter()
         .map(|reason| reason.as_str())
         .collect();
-    let _ = writeln!(page, "- `outcome`: {}.", outcomes.join(", "));
+    let _ = writeln!(
+        page,
+        "- `outcome` of `aegis_inference_requests_total`: {}.",
+        outcomes.join(", ")
+    );
     let _ = writeln!(
         page,
         "- `reason` of `aegis_handler_traps_total`: {}.",
@@ -58,7 +62,7 @@ const HEAD: &str = "\
 
 <!-- Written by `UPDATE_DOCS=1 cargo test -p aegis-telemetry --test docs`. Edit host/telemetry/src/table.rs instead. -->
 
-What `GET /metrics` exports. Names, labels and buckets are a contract: rules, dashboards and
+What `GET /metrics` exports, and what is sent by OTLP (telemetry.md). Names, labels and buckets are a contract: rules, dashboards and
 autoscaling depend on them.
 
 | metric | kind | labels | what |
@@ -69,11 +73,15 @@ const LABELS: &str = "\
 - `reason` of `aegis_safety_flags_total`: the handler's own word, made `[a-z0-9_]{1,32}`; at most 32 a model, then `other`.
 - `endpoint`: a route template (`/v1/models/{name}`), never a path; `unmatched` where no route fits.
 - `method`: an HTTP method in capitals, or `OTHER`.
+- `outcome` of `aegis_otlp_spans_total`: sent, failed, dropped; of `aegis_otlp_metric_exports_total`: sent, failed.
+- `runtime`: `executor`, which serves requests.
+- `profile`: `release` or `debug`.
 - `status`: the status as a number; 499 when the caller went away before the answer.
 
 ## How long series live
 
-Series exist at zero from the moment their route or version does, so a rate has a start. Counters
+What the process takes (`process_…`) is read from `/proc` at each scrape, and absent where there is
+none. Series exist at zero from the moment their route or version does, so a rate has a start. Counters
 and histograms then stay until the process ends. A gauge goes when what it measures goes:
 `aegis_model_loaded` is 0 for a version that should serve and does not, and absent for one that was
 deleted, no longer serves, or waits unloaded for its next request. A metric has room for 65536 series; what comes after is counted under

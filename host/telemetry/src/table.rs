@@ -81,6 +81,7 @@ const BATCH: &[f64] = &[
 
 const BY_VERSION: &[&str] = &["model", "model_version"];
 const BY_GRAPH: &[&str] = &["model", "graph", "backend"];
+const RUNTIME: &[&str] = &["runtime"];
 
 const fn counter(
     name: &'static str,
@@ -262,6 +263,75 @@ pub mod metric {
         BY_VERSION,
         "Share of the model's traffic that the traffic rule gives to the version, 0 to 1; there while the version is loaded.",
     );
+    /// `aegis_otlp_spans_total`
+    pub const OTLP_SPANS: MetricSpec = counter(
+        "aegis_otlp_spans_total",
+        &["outcome"],
+        "Recorded spans: sent to the collector, failed to be, or dropped as too many waited for it.",
+    );
+    /// `aegis_otlp_metric_exports_total`
+    pub const OTLP_METRIC_EXPORTS: MetricSpec = counter(
+        "aegis_otlp_metric_exports_total",
+        &["outcome"],
+        "Exports of these metrics to the collector, sent or failed.",
+    );
+    /// `aegis_build_info`
+    pub const BUILD_INFO: MetricSpec = gauge(
+        "aegis_build_info",
+        &["version", "profile", "arch"],
+        "Always 1; what runs is in the labels.",
+    );
+    /// `tokio_workers`
+    pub const TOKIO_WORKERS: MetricSpec =
+        gauge("tokio_workers", RUNTIME, "Threads that serve requests.");
+    /// `tokio_alive_tasks`
+    pub const TOKIO_TASKS: MetricSpec = gauge(
+        "tokio_alive_tasks",
+        RUNTIME,
+        "Tasks that have begun and not ended; each connection is one.",
+    );
+    /// `tokio_global_queue_depth`
+    pub const TOKIO_QUEUE: MetricSpec = gauge(
+        "tokio_global_queue_depth",
+        RUNTIME,
+        "Tasks that could go on and wait for a thread, those in threads' own queues left out.",
+    );
+    /// `process_cpu_seconds_total`
+    pub const PROCESS_CPU: MetricSpec = MetricSpec {
+        unit: "s",
+        ..counter(
+            "process_cpu_seconds_total",
+            &[],
+            "Processor time of the process, user and system.",
+        )
+    };
+    /// `process_resident_memory_bytes`
+    pub const PROCESS_MEMORY: MetricSpec = MetricSpec {
+        unit: "By",
+        ..gauge(
+            "process_resident_memory_bytes",
+            &[],
+            "Memory of the process that is in RAM.",
+        )
+    };
+    /// `process_open_fds`
+    pub const PROCESS_OPEN_FDS: MetricSpec =
+        gauge("process_open_fds", &[], "File descriptors that are open.");
+    /// `process_max_fds`
+    pub const PROCESS_MAX_FDS: MetricSpec =
+        gauge("process_max_fds", &[], "File descriptors that may be open.");
+    /// `process_start_time_seconds`
+    pub const PROCESS_START: MetricSpec = MetricSpec {
+        unit: "s",
+        ..gauge(
+            "process_start_time_seconds",
+            &[],
+            "When the process began, in seconds since 1970.",
+        )
+    };
+    /// `process_threads`
+    pub const PROCESS_THREADS: MetricSpec =
+        gauge("process_threads", &[], "Threads of the process.");
 }
 
 /// Every metric Aegis exports, in the order of `docs/metrics.md`.
@@ -285,11 +355,27 @@ pub const METRICS: &[MetricSpec] = &[
     metric::MODEL_UNLOADS,
     metric::CIRCUIT_STATE,
     metric::TRAFFIC_WEIGHT,
+    metric::OTLP_SPANS,
+    metric::OTLP_METRIC_EXPORTS,
+    metric::BUILD_INFO,
+    metric::TOKIO_WORKERS,
+    metric::TOKIO_TASKS,
+    metric::TOKIO_QUEUE,
+    metric::PROCESS_CPU,
+    metric::PROCESS_MEMORY,
+    metric::PROCESS_OPEN_FDS,
+    metric::PROCESS_MAX_FDS,
+    metric::PROCESS_START,
+    metric::PROCESS_THREADS,
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Aegis' own, and those that others have agreed on: what callers feel, what a process takes,
+    /// and the runtime it has its tasks from.
+    const PREFIXES: [&str; 4] = ["aegis_", "http_", "process_", "tokio_"];
 
     #[test]
     fn names_are_unique_and_follow_prometheus_naming() {
@@ -303,7 +389,7 @@ mod tests {
                 spec.name
             );
             assert!(
-                spec.name.starts_with("http_") || spec.name.starts_with("aegis_"),
+                PREFIXES.iter().any(|prefix| spec.name.starts_with(prefix)),
                 "{}",
                 spec.name
             );
@@ -320,12 +406,15 @@ mod tests {
                 "{}",
                 spec.name
             );
-            assert_eq!(
-                spec.unit == "s",
-                spec.name.ends_with("_seconds"),
-                "{}",
-                spec.name
-            );
+            let quantity = spec.name.strip_suffix("_total").unwrap_or(spec.name);
+            for (unit, ending) in [("s", "_seconds"), ("By", "_bytes")] {
+                assert_eq!(
+                    spec.unit == unit,
+                    quantity.ends_with(ending),
+                    "{}",
+                    spec.name
+                );
+            }
             assert!(
                 spec.help.ends_with('.') && !spec.help.contains('\n'),
                 "{}",

@@ -3,14 +3,22 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider as _, UpDownCounter};
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
+use parking_lot::Mutex;
 use prometheus::{Encoder as _, TextEncoder};
 
 use crate::http::HttpMetrics;
 use crate::inference::InferenceMetrics;
+use crate::otlp::{self, Export, ExportMetrics, OtlpConfig, SharedReader};
+use crate::process;
+use crate::runtime::{RuntimeGauges, RuntimeHandle};
 use crate::table::{METRICS, MetricSpec};
+use crate::trace::Tracer;
 
 /// `Content-Type` of [`Telemetry::render`]'s text.
 pub const PROMETHEUS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -32,11 +40,15 @@ pub enum TelemetryError {
     Render(String),
 }
 
-/// All instruments of a process. One is made at start and shared.
+/// All instruments of a process, and its tracer. One is made at start and shared.
 pub struct Telemetry {
     http: HttpMetrics,
     inference: InferenceMetrics,
+    runtimes: RuntimeGauges,
+    tracer: Tracer,
     registry: prometheus::Registry,
+    /// There until it is stopped, if there is a collector.
+    export: Mutex<Option<Export>>,
     /// Last, so that it is shut down after everything that records into it.
     provider: SdkMeterProvider,
 }
@@ -48,11 +60,25 @@ impl fmt::Debug for Telemetry {
 }
 
 impl Telemetry {
-    /// Sets up every metric of the table.
+    /// Sets up every metric of the table. Nothing leaves the process but as Prometheus' text, and
+    /// no traces are recorded.
     ///
     /// # Errors
     /// [`TelemetryError::Setup`] if the exporter refuses its registry.
     pub fn new() -> Result<Self, TelemetryError> {
+        Self::build(None)
+    }
+
+    /// As [`Telemetry::new`], and metrics and traces go to a collector as well, on a thread of
+    /// their own. Whether the collector is there does not matter here.
+    ///
+    /// # Errors
+    /// [`TelemetryError::Setup`] if an exporter cannot be made, or its thread not be started.
+    pub fn with_otlp(config: OtlpConfig) -> Result<Self, TelemetryError> {
+        Self::build(Some(config))
+    }
+
+    fn build(otlp: Option<OtlpConfig>) -> Result<Self, TelemetryError> {
         let registry = prometheus::Registry::new();
         // The names of the table stand for themselves: nothing is added to them.
         let exporter = opentelemetry_prometheus::exporter()
@@ -63,8 +89,14 @@ impl Telemetry {
             .scope_info_enabled(false)
             .build()
             .map_err(|error| TelemetryError::Setup(error.to_string()))?;
+        let reader = SharedReader::new(exporter);
+        let resource = match &otlp {
+            Some(config) => otlp::resource(config),
+            None => Resource::builder_empty().build(),
+        };
         let provider = SdkMeterProvider::builder()
-            .with_reader(exporter)
+            .with_reader(reader.clone())
+            .with_resource(resource.clone())
             .with_view(|_: &Instrument| {
                 Stream::builder()
                     .with_cardinality_limit(SERIES_PER_METRIC)
@@ -73,12 +105,45 @@ impl Telemetry {
             })
             .build();
         let meter = provider.meter("aegis");
+        process::observe(&meter);
+        let exports = ExportMetrics::new(&meter);
+        let (tracer, export) = match otlp {
+            None => (Tracer::off(), None),
+            Some(config) => {
+                let queue = Arc::new(exports.queue());
+                let tracer = Tracer::new(Arc::clone(&queue), config.sampler.clone());
+                let export = Export::start(config, resource, queue, reader, &exports)?;
+                (tracer, Some(export))
+            }
+        };
         Ok(Self {
             http: HttpMetrics::new(&meter),
             inference: InferenceMetrics::new(&meter),
+            runtimes: RuntimeGauges::new(&meter),
+            tracer,
             registry,
+            export: Mutex::new(export),
             provider,
         })
+    }
+
+    /// What begins the traces of requests.
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
+    /// Shows a runtime's threads and tasks, under this name, while the handle lives.
+    pub fn runtime(&self, name: &str, runtime: tokio::runtime::Handle) -> RuntimeHandle {
+        self.runtimes.register(name, runtime)
+    }
+
+    /// Sends what the collector has not had yet, within this time, and ends its thread. Blocks.
+    /// Later spans are nobody's.
+    pub fn stop_export(&self, within: Duration) {
+        let export = self.export.lock().take();
+        if let Some(mut export) = export {
+            export.stop(within);
+        }
     }
 
     /// What the HTTP routes record.
@@ -92,7 +157,8 @@ impl Telemetry {
     }
 
     /// The metrics as Prometheus text, to be sent as [`PROMETHEUS_CONTENT_TYPE`]. Every metric of
-    /// the table has its `# HELP` and `# TYPE`, also while it has no series yet.
+    /// the table has its `# HELP` and `# TYPE`, also while it has no series yet. It takes
+    /// milliseconds with many series and reads files: not for an executor's thread.
     ///
     /// # Errors
     /// [`TelemetryError::Render`] if the text cannot be made.

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aegis_telemetry::{
-    CircuitState, GaugeHandle, GraphMetrics, METRICS, MetricKind, Outcome, SERIES_PER_METRIC,
-    Telemetry, TrapReason, VersionMetrics,
+    CircuitState, GaugeHandle, GraphMetrics, METRICS, MetricKind, Outcome, RuntimeHandle,
+    SERIES_PER_METRIC, Telemetry, TrapReason, VersionMetrics,
 };
 
 /// A sample's name with its labels, as written, and its value.
@@ -43,8 +43,12 @@ fn label_keys(series: &str) -> BTreeSet<&str> {
 }
 
 /// Telemetry that has seen a little of everything, and the handles that keep its gauges.
-fn used() -> (Telemetry, (VersionMetrics, GraphMetrics, [GaugeHandle; 2])) {
+fn used() -> (
+    Telemetry,
+    (VersionMetrics, GraphMetrics, [GaugeHandle; 2], Running),
+) {
     let telemetry = Telemetry::new().unwrap();
+    let running = Running::new(&telemetry);
     let endpoint = telemetry.http().endpoint("POST", "/predict", &[200]);
     endpoint.start().finish(200);
     endpoint.start().finish(422);
@@ -54,7 +58,49 @@ fn used() -> (Telemetry, (VersionMetrics, GraphMetrics, [GaugeHandle; 2])) {
     graph.ran(4, Duration::from_micros(20), Duration::from_micros(7));
     let depth = telemetry.inference().queue_depth("digits", || 3);
     let resident = telemetry.inference().resident_bytes(|| 5);
-    (telemetry, (version, graph, [depth, resident]))
+    (telemetry, (version, graph, [depth, resident], running))
+}
+
+/// A runtime of two threads, and its gauges.
+struct Running {
+    _handle: RuntimeHandle,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Running {
+    fn new(telemetry: &Telemetry) -> Running {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .build()
+            .unwrap();
+        Running {
+            _handle: telemetry.runtime("executor", runtime.handle().clone()),
+            runtime,
+        }
+    }
+}
+
+/// What stands at something else than zero from the start: what the process is and takes.
+fn is_of_the_process(series: &str) -> bool {
+    ["process_", "tokio_", "aegis_build_info"]
+        .iter()
+        .any(|prefix| series.starts_with(prefix))
+}
+
+#[test]
+fn a_runtimes_figures_are_there_while_its_handle_is() {
+    let (telemetry, kept) = used();
+    let value = |name: &str| sample(&telemetry, &format!("{name}{{runtime=\"executor\"}}"));
+    assert_eq!(value("tokio_workers"), Some(2.0));
+    assert_eq!(value("tokio_global_queue_depth"), Some(0.0));
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let task = kept.3.runtime.spawn(ended);
+    assert_eq!(value("tokio_alive_tasks"), Some(1.0));
+    drop(end);
+    let _ = kept.3.runtime.block_on(task);
+    assert_eq!(value("tokio_alive_tasks"), Some(0.0));
+    drop(kept);
+    assert_eq!(value("tokio_workers"), None);
 }
 
 #[test]
@@ -113,7 +159,9 @@ fn before_anything_is_used_every_metric_is_announced() {
         assert!(text.contains(&format!("# TYPE {} {}\n", spec.name, spec.kind.as_str())));
     }
     // The few series there are already have counted nothing.
-    assert!(samples(&text).values().all(|value| *value == 0.0), "{text}");
+    let mut counted = samples(&text);
+    counted.retain(|series, _| !is_of_the_process(series));
+    assert!(counted.values().all(|value| *value == 0.0), "{text}");
 }
 
 #[test]
@@ -193,7 +241,8 @@ fn series_exist_at_zero_from_the_start() {
     let version = telemetry.inference().version("digits", 2);
     version.expect_safety_flag("spam");
     let _graph = telemetry.inference().graph("digits", "net", "embedded");
-    let samples = samples(&telemetry.render().unwrap());
+    let mut samples = samples(&telemetry.render().unwrap());
+    samples.retain(|series, _| !is_of_the_process(series));
     assert!(samples.values().all(|value| *value == 0.0));
     for series in [
         r#"http_requests_total{endpoint="/predict",method="POST",status="503"}"#,
@@ -209,6 +258,8 @@ fn series_exist_at_zero_from_the_start() {
         r#"aegis_model_loaded{model="digits",model_version="2"}"#,
         r#"aegis_circuit_state{model="digits",model_version="2"}"#,
         r#"aegis_traffic_weight{model="digits",model_version="2"}"#,
+        r#"aegis_otlp_spans_total{outcome="dropped"}"#,
+        r#"aegis_otlp_metric_exports_total{outcome="failed"}"#,
     ] {
         assert!(samples.contains_key(series), "{series}");
     }
