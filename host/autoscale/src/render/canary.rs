@@ -1,5 +1,5 @@
 //! The canary overlays: a second Deployment of another image, and a router that gives it a share of
-//! requests. Versions of a *model* need none of this: Aegis splits their traffic itself.
+//! requests. Aegis' own split, by a model's version, needs management, which is off here.
 
 use super::{
     CANARY,

@@ -1,10 +1,7 @@
-//! The kustomizations: a base without an autoscaler, one folder for each autoscaler on it, and an
-//! overlay for each variant.
+//! The kustomizations: a base without an autoscaler, a folder for each autoscaler on it, the GPU
+//! variant, and canaries, which are applied beside any of them.
 
-use super::{
-    network,
-    node::{Node, list, map},
-};
+use super::node::{Node, list, map};
 use crate::slo::Slo;
 
 /// Path, comment and content of each. A folder that holds another cannot be its base, so the base is
@@ -59,29 +56,19 @@ pub(super) fn files(slo: &Slo) -> Vec<(&'static str, &'static str, Node)> {
             ),
         ),
         (
-            "components/canary/kustomization.yaml",
-            "A second Deployment beside the service; the canary overlays send it requests.",
-            map! {
-                "apiVersion" => "kustomize.config.k8s.io/v1alpha1",
-                "kind" => "Component",
-                "resources" => list!["inference-canary.yaml"],
-            },
+            "canary/kustomization.yaml",
+            "A second Deployment beside the service, which nothing calls yet: the canary overlays do.",
+            kustomization(list!["inference-canary.yaml"]),
         ),
         (
             "overlays/canary-gateway/kustomization.yaml",
-            "The service with a canary behind a Gateway (Gateway API).",
-            canary("httproute.yaml").with(
-                "patches",
-                Some(list![map! {
-                    "target" => target("NetworkPolicy", name),
-                    "patch" => admit(slo.canary.gateway_namespace.as_str()),
-                }]),
-            ),
+            "Beside the service, whatever scales it: a canary behind a Gateway (Gateway API).",
+            kustomization(list!["../../canary", "httproute.yaml", "networkpolicy.yaml"]),
         ),
         (
             "overlays/canary-nginx/kustomization.yaml",
-            "The service with a canary behind ingress-nginx.",
-            canary("ingress.yaml"),
+            "Beside the service, whatever scales it: a canary behind ingress-nginx.",
+            kustomization(list!["../../canary", "ingress.yaml"]),
         ),
     ]
 }
@@ -110,18 +97,6 @@ fn dashboard(slo: &Slo) -> Node {
     }
 }
 
-fn canary(route: &str) -> Node {
-    kustomization(list!["../../hpa", route])
-        .with("components", Some(list!["../../components/canary"]))
-}
-
 fn target(kind: &str, name: &str) -> Node {
     map! { "kind" => kind, "name" => name }
-}
-
-/// Lets a namespace in, whose proxies call the service.
-fn admit(namespace: &str) -> String {
-    // JSON is YAML, and short.
-    let peer = serde_json::to_string(&network::namespace(namespace)).unwrap_or_default();
-    format!("- op: add\n  path: /spec/ingress/0/from/-\n  value: {peer}\n")
 }

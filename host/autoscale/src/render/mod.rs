@@ -159,9 +159,14 @@ pub fn all(slo: &Slo) -> Result<Vec<File>, RenderError> {
         &[gpu::hpa_patch(slo)],
     )?;
     yaml(
-        "components/canary/inference-canary.yaml",
+        "canary/inference-canary.yaml",
         canary::ABOUT,
         &canary::workload(slo),
+    )?;
+    yaml(
+        "overlays/canary-gateway/networkpolicy.yaml",
+        "",
+        &[network::gateway_policy(slo)],
     )?;
     yaml(
         "overlays/canary-gateway/httproute.yaml",

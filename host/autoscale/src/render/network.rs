@@ -7,6 +7,23 @@ use super::{
 };
 use crate::slo::Slo;
 
+/// For the canary behind a Gateway: its proxies may call too. Policies add up.
+pub(super) fn gateway_policy(slo: &Slo) -> Node {
+    map! {
+        "apiVersion" => "networking.k8s.io/v1",
+        "kind" => "NetworkPolicy",
+        "metadata" => metadata(slo, "-gateway"),
+        "spec" => map! {
+            "podSelector" => every_pod(slo),
+            "policyTypes" => list!["Ingress"],
+            "ingress" => list![map! {
+                "from" => list![namespace(slo.canary.gateway_namespace.as_str())],
+                "ports" => list![map! { "port" => PORT_NAME, "protocol" => "TCP" }],
+            }],
+        },
+    }
+}
+
 /// The policy of all tracks. The server asks nobody anything: handlers have no network, and models
 /// come with the image.
 pub(super) fn policy(slo: &Slo) -> Node {
@@ -34,7 +51,7 @@ pub(super) fn policy(slo: &Slo) -> Node {
 }
 
 /// Every pod of a namespace.
-pub(super) fn namespace(name: &str) -> Node {
+fn namespace(name: &str) -> Node {
     map! {
         "namespaceSelector" => map! {
             "matchLabels" => map! { "kubernetes.io/metadata.name" => name },

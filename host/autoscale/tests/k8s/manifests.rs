@@ -102,7 +102,13 @@ fn no_build_has_two_autoscalers_for_one_deployment() {
                 targets.push(object["spec"]["scaleTargetRef"]["name"].clone());
             }
         }
-        assert_eq!(targets, ["inference"], "{folder}");
+        // A canary is applied beside any of the others, and brings no autoscaler along.
+        let scaled: &[&str] = if folder.contains("canary") {
+            &[]
+        } else {
+            &["inference"]
+        };
+        assert_eq!(targets, scaled, "{folder}");
         // What is scaled has no replicas of its own, what is not has.
         for deployment in named(&objects, "Deployment") {
             let scaled = targets.contains(&deployment["metadata"]["name"]);
@@ -114,9 +120,10 @@ fn no_build_has_two_autoscalers_for_one_deployment() {
 #[test]
 fn selectors_of_two_tracks_never_meet() {
     for folder in ["overlays/canary-gateway", "overlays/canary-nginx"] {
-        let Some(objects) = build(folder) else {
+        let (Some(service), Some(canary)) = (build("keda"), build(folder)) else {
             return;
         };
+        let objects = [service, canary].concat();
         let mut seen = BTreeSet::new();
         for deployment in named(&objects, "Deployment") {
             let labels = &deployment["spec"]["template"]["metadata"]["labels"];
