@@ -59,7 +59,8 @@ async fn fault_1_compute_holds_no_thread_and_ends_at_the_deadline() {
 }
 
 /// The time that runs of `slow` waited for a session, as a share of the time they ran, when
-/// two requests make several at a time.
+/// four requests make several one after another. Between two runs their guests copy, one after
+/// the other on a machine of two cores, so that two requests alone would hardly meet.
 async fn waited(sessions: u32) -> f64 {
     let server = Start::new().ready().await;
     let keys = format!("sessions = {sessions}");
@@ -68,9 +69,9 @@ async fn waited(sessions: u32) -> f64 {
         .and("[limits]\ntimeout_ms = 60000");
     server.upload(&package).await.is(201);
     let run = || server.ask("nn&graph=slow&quiet&dims=4000,256&times=6", "");
-    let (first, second) = tokio::join!(run(), run());
-    first.is(200);
-    second.is(200);
+    for answer in futures_util::future::join_all([run(), run(), run(), run()]).await {
+        answer.is(200);
+    }
     let metrics = server.metrics().await;
     let sum = |name: &str| metrics.sum(name, &[("graph", "slow")]).unwrap();
     sum("aegis_inference_queue_seconds_sum") / sum("aegis_inference_compute_seconds_sum")
@@ -78,9 +79,9 @@ async fn waited(sessions: u32) -> f64 {
 
 #[tokio::test]
 async fn fault_2_as_many_runs_go_side_by_side_as_there_are_sessions() {
-    // With one session each run waits for the other's, but for the time between runs.
-    let (alone, side_by_side) = (waited(1).await, waited(2).await);
-    assert!(alone > 0.25, "{alone}");
+    // With one session each run waits for the others', but for the time between runs.
+    let (alone, side_by_side) = (waited(1).await, waited(4).await);
+    assert!(alone > 0.5, "{alone}");
     assert!(side_by_side < 0.15, "{side_by_side}");
 }
 
