@@ -12,7 +12,9 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use commands::{inspect, loadtest, models, new, predict, promote, push, serve, simulate, slo, token, worker};
+use commands::{
+    inspect, loadtest, models, new, predict, promote, push, serve, simulate, slo, token, worker,
+};
 
 /// Fewer page faults and system calls than the system's allocator under load, and memory
 /// that is used again instead of being handed back and faulted in anew.

@@ -4,8 +4,8 @@
 
 pub mod fit;
 pub mod hpa;
+pub mod render;
 pub mod replay;
 pub mod report;
 pub mod simulate;
-pub mod render;
 pub mod slo;

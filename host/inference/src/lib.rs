@@ -20,7 +20,7 @@ pub use graph::{
 };
 pub use observe::{Observer, RunReport, Unobserved};
 pub use runtime::{BackendStatus, Runtime, RuntimeConfig};
-pub use scheduler::{IN_PLACE_BOUND, Settings};
+pub use scheduler::{IN_PLACE_BOUND, Settings, sessions_ended};
 pub use tensor::{
     Element, MAX_RANK, NamedTensor, ParseTensorTypeError, Shape, Tensor, TensorError, TensorType,
 };

@@ -26,7 +26,7 @@ mod version;
 /// Of inference: what a program that serves needs to set up, and what it may ask of a network.
 pub use aegis_inference::{
     BackendChoice, BackendKind, Dim, GraphFiles, GraphSpec, Port, Runtime, RuntimeConfig,
-    TensorType,
+    TensorType, sessions_ended,
 };
 pub use aegis_sandbox::{Sandbox, SandboxConfig, SandboxError};
 pub use config::ServerConfig;

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use aegis_registry::{Registry, UploadLimits, manifest::Limits};
@@ -29,6 +30,9 @@ use crate::{
 /// Exit status when requests were cut off by the end of the grace period.
 const CUT_OFF: u8 = 3;
 
+/// How long the end of the process waits for native runs that nobody waits for any more.
+const SESSIONS_END: Duration = Duration::from_secs(2);
+
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let resolved = args.resolve(std::env::vars_os())?;
     for warning in &resolved.warnings {
@@ -44,7 +48,11 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     if settings.worker_threads > 0 {
         builder.worker_threads(settings.worker_threads);
     }
-    builder.enable_all().build()?.block_on(serve(settings))
+    let ended = builder.enable_all().build()?.block_on(serve(settings));
+    if !aegis_server::sessions_ended(SESSIONS_END) {
+        tracing::warn!("a network still runs at the end of the process");
+    }
+    ended
 }
 
 async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {

@@ -25,6 +25,7 @@ use crate::graph::{BackendKind, GraphStats};
 use crate::observe::{Observer, RunReport};
 use crate::tensor::NamedTensor;
 use queue::{Answer, Queue, Ran};
+pub use session_thread::sessions_ended;
 use warm_up::WarmUp;
 
 /// A run expected to be shorter than this is made on the caller's thread. Handing it to another thread and back costs

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Shared;
 use super::queue::{Entry, Work};
@@ -14,6 +14,43 @@ use crate::error::ComputeError;
 /// How many requests one run answers. Batching raises it and joins their inputs in [`run_batch`].
 const MOST_IN_A_BATCH: usize = 1;
 
+/// How many session threads there are in this process, and that one has ended.
+static ALIVE: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// Waits until no session of this process has a thread, for `within` at most; whether that is so.
+///
+/// A graph that is dropped does not wait for its threads, which may be in a native run or letting go of what the
+/// backend gave them. A process that ends meanwhile runs the native libraries' exit handlers under them, which has
+/// ended in a segmentation fault: so before it ends, it waits here, once its graphs are dropped.
+pub fn sessions_ended(within: Duration) -> bool {
+    let deadline = Instant::now() + within;
+    let (alive, ended) = &ALIVE;
+    let mut alive = alive.lock();
+    while *alive > 0 {
+        if ended.wait_until(&mut alive, deadline).timed_out() {
+            return *alive == 0;
+        }
+    }
+    true
+}
+
+/// One of [`ALIVE`].
+struct Alive;
+
+impl Alive {
+    fn new() -> Alive {
+        *ALIVE.0.lock() += 1;
+        Alive
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        *ALIVE.0.lock() -= 1;
+        ALIVE.1.notify_all();
+    }
+}
+
 /// Starts a session thread. It ends when the graph closes.
 pub(super) fn spawn(shared: Arc<Shared>) -> Result<(), String> {
     // Linux shows the first 15 characters.
@@ -21,9 +58,15 @@ pub(super) fn spawn(shared: Arc<Shared>) -> Result<(), String> {
         .chars()
         .filter(|c| *c != '\0')
         .collect();
+    let alive = Alive::new();
     thread::Builder::new()
         .name(name)
-        .spawn(move || serve(&shared))
+        .spawn(move || {
+            serve(&shared);
+            // What the backend gave goes first, where this is the last to hold it.
+            drop(shared);
+            drop(alive);
+        })
         .map(drop)
         .map_err(|error| format!("a session thread could not be started: {error}"))
 }

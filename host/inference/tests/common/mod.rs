@@ -20,7 +20,7 @@ pub(crate) fn root() -> PathBuf {
 
 /// The engines, if this one of them is there. Where it is not, the test is skipped with a line that says so; but under
 /// `CI` or with `AEGIS_REQUIRE_RUNTIMES=1` it fails, so that nothing is skipped where it counts.
-pub(crate) fn runtime_with(kind: BackendKind) -> Option<Runtime> {
+pub(crate) fn runtime_with(kind: BackendKind) -> Option<Engines> {
     let runtime = Runtime::new(RuntimeConfig::default());
     let status = runtime
         .backends()
@@ -28,7 +28,7 @@ pub(crate) fn runtime_with(kind: BackendKind) -> Option<Runtime> {
         .find(|status| status.kind == kind)
         .expect("every backend has a status");
     if status.available {
-        return Some(runtime);
+        return Some(Engines(runtime));
     }
     let required = std::env::var_os("CI").is_some()
         || std::env::var("AEGIS_REQUIRE_RUNTIMES").is_ok_and(|value| value == "1");
@@ -42,6 +42,24 @@ pub(crate) fn runtime_with(kind: BackendKind) -> Option<Runtime> {
         status.detail
     );
     None
+}
+
+/// The engines of one test. The last test to let go of them does so when every session has ended, as the process ends
+/// soon after it.
+pub(crate) struct Engines(Runtime);
+
+impl std::ops::Deref for Engines {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.0
+    }
+}
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        aegis_inference::sessions_ended(std::time::Duration::from_secs(10));
+    }
 }
 
 pub(crate) fn onnx(path: impl Into<PathBuf>) -> GraphFiles {
