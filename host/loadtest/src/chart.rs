@@ -38,7 +38,7 @@ const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 16.0;
-const TOP: f64 = 34.0;
+const TOP: f64 = 38.0;
 const BOTTOM: f64 = 40.0;
 
 /// From values to places on the paper.
@@ -121,19 +121,17 @@ fn label(value: f64) -> String {
 impl Chart {
     /// The chart, or a word that there is nothing to draw.
     pub(crate) fn svg(&self) -> String {
-        let values = || {
-            let points = self.lines.iter().flat_map(|line| &line.points);
-            points.filter_map(|(x, y)| y.map(|y| (*x, y)))
-        };
-        let (mut low, mut high, mut top) = (f64::INFINITY, f64::NEG_INFINITY, 0f64);
-        for (x, y) in values() {
-            low = low.min(x);
-            high = high.max(x);
-            top = top.max(y);
-        }
-        if !(low.is_finite() && high.is_finite()) {
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let top = points().filter_map(|(_, y)| *y).reduce(f64::max);
+        let Some(top) = top else {
             return format!("<p class=\"none\">{}: nothing to draw</p>", self.title);
-        }
+        };
+        // Points without a value have their place too, so that charts over one time line up.
+        let along = || points().map(|(x, _)| *x);
+        let (low, high) = (
+            along().fold(f64::INFINITY, f64::min),
+            along().fold(f64::NEG_INFINITY, f64::max),
+        );
         let low = if self.log_x {
             low.max(0.001)
         } else {
@@ -164,7 +162,8 @@ impl Chart {
             self.title
         );
         self.axes(&mut svg, &x, &y);
-        for mark in self.across.iter().filter(|mark| mark.at <= y.to) {
+        let across: Vec<&Mark> = self.across.iter().filter(|mark| mark.at <= y.to).collect();
+        for mark in &across {
             let at = y.y(mark.at);
             let _ = write!(
                 svg,
@@ -174,11 +173,9 @@ impl Chart {
                 mark.name
             );
         }
-        for mark in self
-            .upright
-            .iter()
-            .filter(|mark| (x.from..=x.to).contains(&mark.at))
-        {
+        let within = |mark: &&Mark| (x.from..=x.to).contains(&mark.at);
+        let upright: Vec<&Mark> = self.upright.iter().filter(within).collect();
+        for mark in &upright {
             let at = x.x(mark.at);
             let _ = write!(
                 svg,
@@ -197,7 +194,7 @@ impl Chart {
                 line.name
             );
         }
-        self.legend(&mut svg);
+        self.legend(&mut svg, across.into_iter().chain(upright));
         svg.push_str("</svg>");
         svg
     }
@@ -232,13 +229,13 @@ impl Chart {
             HEIGHT - 6.0,
             self.x_label,
             4,
-            TOP - 6.0,
+            TOP - 9.0,
             self.y_label
         );
     }
 
-    fn legend(&self, svg: &mut String) {
-        let marks = self.across.iter().chain(&self.upright);
+    /// Names the lines, and the marks that are within the chart.
+    fn legend<'a>(&'a self, svg: &mut String, marks: impl Iterator<Item = &'a Mark>) {
         let names = self.lines.iter().map(|line| (line.name, line.class));
         let names = names.chain(marks.map(|mark| (mark.name.as_str(), mark.class)));
         // From the right, as the title is on the left.

@@ -36,7 +36,7 @@ pub enum ProbeError {
     )]
     Unreachable(String),
     /// It said that the request is wrong.
-    #[error("the server refuses {body}: {status} {words}{hint}")]
+    #[error("the server refuses {body}: {words} [{status}]{hint}")]
     Refused {
         /// The body that was sent.
         body: String,
@@ -70,7 +70,7 @@ pub async fn probe(target: &Target, timeout: Duration) -> Result<Probed, ProbeEr
             return Err(ProbeError::Refused {
                 body: body.name.clone(),
                 status: answer.status,
-                words: String::from_utf8_lossy(&answer.words).trim().to_owned(),
+                words: words(&answer.words),
                 hint: hint(answer.status),
             });
         }
@@ -79,6 +79,16 @@ pub async fn probe(target: &Target, timeout: Duration) -> Result<Probed, ProbeEr
         }
     }
     Ok(Probed::Well)
+}
+
+/// What the server said: of its JSON the text under `error`, of anything else the beginning.
+fn words(body: &[u8]) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let error = json.as_ref().and_then(|json| json.get("error")?.as_str());
+    error.map_or_else(
+        || String::from_utf8_lossy(body).trim().to_owned(),
+        str::to_owned,
+    )
 }
 
 /// Asking again will not help; 408, 425 and 429 are about the moment.

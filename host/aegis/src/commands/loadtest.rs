@@ -121,9 +121,10 @@ pub(crate) struct Args {
     /// Pass: P95 below this many milliseconds.
     #[arg(long, value_name = "MS", default_value_t = Objective::default().p95_ms())]
     p95_ms: f64,
-    /// Warn: P95 up to this many milliseconds. Beyond it is a fail.
-    #[arg(long, value_name = "MS", default_value_t = Objective::default().p95_warn_ms())]
-    p95_warn_ms: f64,
+    /// Warn: P95 up to this many milliseconds; beyond it is a fail [default: 400, or --p95-ms if that
+    /// is more].
+    #[arg(long, value_name = "MS")]
+    p95_warn_ms: Option<f64>,
     /// Fail: more than this percent of the requests fail.
     #[arg(long, value_name = "PERCENT", default_value_t = Objective::default().max_failure_percent())]
     max_failure_percent: f64,
@@ -183,7 +184,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn drive(args: &Args) -> anyhow::Result<ExitCode> {
-    let objective = Objective::new(args.p95_ms, args.p95_warn_ms, args.max_failure_percent)?;
+    let objective = objective(args)?;
     let plan = plan(args)?;
     let target = Arc::new(target(args)?);
     let replicas = replicas(args).await?;
@@ -216,6 +217,12 @@ async fn drive(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn objective(args: &Args) -> anyhow::Result<Objective> {
+    let warn = Objective::default().p95_warn_ms().max(args.p95_ms);
+    let warn = args.p95_warn_ms.unwrap_or(warn);
+    Ok(Objective::new(args.p95_ms, warn, args.max_failure_percent)?)
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {
@@ -383,6 +390,15 @@ mod tests {
         }
         let closed = args("--model m --data 1 --arrivals fixed").unwrap();
         assert!(plan(&closed).unwrap_err().to_string().contains("--open"));
+    }
+
+    #[test]
+    fn an_objective_above_the_usual_warning_has_no_band_of_it() {
+        let objective =
+            |flags: &str| objective(&args(&format!("--model m --data 1 {flags}")).unwrap());
+        assert_eq!(objective("").unwrap(), Objective::default());
+        assert_eq!(objective("--p95-ms 500").unwrap().p95_warn_ms(), 500.0);
+        assert!(objective("--p95-ms 500 --p95-warn-ms 400").is_err());
     }
 
     #[test]
