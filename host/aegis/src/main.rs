@@ -12,7 +12,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use commands::{inspect, models, new, predict, promote, push, serve, token, worker};
+use commands::{inspect, loadtest, models, new, predict, promote, push, serve, simulate, slo, token, worker};
 
 /// Fewer page faults and system calls than the system's allocator under load, and memory
 /// that is used again instead of being handed back and faulted in anew.
@@ -46,6 +46,12 @@ enum Command {
     Token(token::Args),
     /// Show what a handler is, what it would be granted, and what an upload would make of it.
     Inspect(inspect::Args),
+    /// Drive a server as its users would, and judge it by the SLO.
+    Loadtest(Box<loadtest::Args>),
+    /// Show what an autoscaler would do to a service, before it is applied.
+    Simulate(Box<simulate::Args>),
+    /// Make the rules, autoscaler and manifests of a cluster from one SLO file.
+    Slo(slo::Args),
     /// Do one piece of the server's work in this process.
     #[command(hide = true)]
     Worker(worker::Args),
@@ -66,6 +72,9 @@ fn main() -> ExitCode {
         Command::Models(args) => told(client::block_on(models::run(args))),
         Command::Promote(args) => told(client::block_on(promote::run(args))),
         Command::Inspect(args) => client::block_on(inspect::run(args)),
+        Command::Loadtest(args) => client::block_on(loadtest::run(*args)),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Slo(args) => slo::run(args),
         Command::Worker(args) => Ok(worker::run(&args)),
     };
     ended.unwrap_or_else(|error| {

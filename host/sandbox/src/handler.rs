@@ -192,22 +192,8 @@ impl Handler {
 
     /// Calls `predict`.
     pub async fn predict(&self, call: &Call, request: Arc<Request>) -> Outcome<Response> {
-        let limit = self.inner.context.limits.response_bytes;
         let bytes = request.body.len();
-        let mut outcome = self.call(call, bytes, Predict(request)).await;
-        if let Ok(Ok(response)) = &outcome.result {
-            let head = response.content_type.len()
-                + (response.headers.iter())
-                    .map(|(name, value)| name.len() + value.len())
-                    .sum::<usize>();
-            let body = response.body.len();
-            if body > limit {
-                self.too_large(call, &mut outcome, "body", body, limit);
-            } else if head > MAX_RESPONSE_HEAD {
-                self.too_large(call, &mut outcome, "headers", head, MAX_RESPONSE_HEAD);
-            }
-        }
-        outcome
+        self.call(call, bytes, Predict(request)).await
     }
 
     /// Calls `infer`.
@@ -216,43 +202,13 @@ impl Handler {
         call: &Call,
         request: Arc<InferenceRequest>,
     ) -> Outcome<InferenceResponse> {
-        let limit = self.inner.context.limits.response_bytes;
         let bytes = request.inputs.iter().map(|input| input.data.len()).sum();
-        let mut outcome = self.call(call, bytes, Infer(request)).await;
-        if let Ok(Ok(response)) = &outcome.result {
-            let bytes = response
-                .outputs
-                .iter()
-                .map(|output| output.data.len())
-                .sum();
-            if bytes > limit {
-                self.too_large(call, &mut outcome, "tensors", bytes, limit);
-            }
-        }
-        outcome
-    }
-
-    /// Puts the fault of a response over its limit in the answer's place.
-    fn too_large<T>(
-        &self,
-        call: &Call,
-        outcome: &mut Outcome<T>,
-        part: &'static str,
-        bytes: usize,
-        limit_bytes: usize,
-    ) {
-        let fault = Fault::ResponseTooLarge {
-            part,
-            bytes,
-            limit_bytes,
-        };
-        log_fault(&self.inner.context, &call.request_id, &fault);
-        outcome.refusals.ended_by(Limit::ResponseBytes);
-        outcome.result = Err(fault);
+        self.call(call, bytes, Infer(request)).await
     }
 
     /// One call with all that belongs to it: the instance is made and let go where the call
-    /// runs, so that a guest's memory costs no thread that short requests wait for.
+    /// runs, and so is an answer that is too large, so that what a guest piles up costs no
+    /// thread that short requests wait for.
     async fn call<E: Export>(&self, call: &Call, bytes: usize, export: E) -> Outcome<E::Answer> {
         let (deadline, time) = deadline_for(self.inner.context.limits.timeout, call.deadline);
         let whole = {
@@ -278,6 +234,22 @@ trait Export: Send + 'static {
         &self,
         ready: &mut Ready,
     ) -> impl Future<Output = Result<Result<Self::Answer, Failure>, CallError>> + Send;
+
+    /// What of an answer has more bytes than it may.
+    fn over(answer: &Self::Answer, limit: usize) -> Option<Over>;
+}
+
+/// A part of an answer, its size and its limit, in bytes.
+struct Over {
+    part: &'static str,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Over {
+    fn find(part: &'static str, bytes: usize, limit: usize) -> Option<Over> {
+        (bytes > limit).then_some(Over { part, bytes, limit })
+    }
 }
 
 struct Predict(Arc<Request>);
@@ -293,6 +265,16 @@ impl Export for Predict {
             .call_predict(&mut ready.store, &self.0)
             .await
             .map_err(CallError::Wasm)
+    }
+
+    fn over(response: &Response, limit: usize) -> Option<Over> {
+        let headers = response.headers.iter();
+        let head = response.content_type.len()
+            + headers
+                .map(|(name, value)| name.len() + value.len())
+                .sum::<usize>();
+        Over::find("body", response.body.len(), limit)
+            .or_else(|| Over::find("headers", head, MAX_RESPONSE_HEAD))
     }
 }
 
@@ -312,6 +294,11 @@ impl Export for Infer {
             .call_infer(&mut ready.store, &self.0)
             .await
             .map_err(CallError::Wasm)
+    }
+
+    fn over(response: &InferenceResponse, limit: usize) -> Option<Over> {
+        let tensors = response.outputs.iter().map(|output| output.data.len());
+        Over::find("tensors", tensors.sum(), limit)
     }
 }
 
@@ -394,8 +381,17 @@ impl HandlerInner {
         let ended = tokio::time::timeout_at(deadline.into(), export.call(&mut ready)).await;
         let denied = ready.memory_denied();
         let mut refusals = ready.take_refusals();
+        let limit = self.context.limits.response_bytes;
         let result = match ended {
-            Ok(Ok(answer)) => Ok(answer.map_err(bounded)),
+            Ok(Ok(Ok(answer))) => match E::over(&answer, limit) {
+                None => Ok(Ok(answer)),
+                Some(Over { part, bytes, limit }) => Err(Fault::ResponseTooLarge {
+                    part,
+                    bytes,
+                    limit_bytes: limit,
+                }),
+            },
+            Ok(Ok(Err(failure))) => Ok(Err(bounded(failure))),
             Ok(Err(CallError::NoExport(export))) => Err(Fault::NoSuchExport { export }),
             Ok(Err(CallError::Wasm(error))) => {
                 count_boundary(&error, &mut refusals);

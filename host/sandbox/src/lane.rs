@@ -2,10 +2,15 @@
 //! priority than the executor's.
 //!
 //! Time is taken around each poll of a guest's call, so that what counts is the time a thread was
-//! held: the guest's own code, what host functions copy for it and the making and resetting of its
+//! used: the guest's own code, what host functions copy for it and the making and resetting of its
 //! memory, but no waiting. A call is free for its first slice on the executor. What goes on
 //! after that goes on in the lane: it is handed over as it stands and never comes back. A handler
 //! whose calls have been long lately is there from the start of the next one.
+//!
+//! That a call takes long by the clock says little on a busy machine, where the thread is set aside
+//! in its midst. A thread's own time is certain and dear (a system call), so it is only taken of
+//! calls that are suspect: from the poll after the one that took long by the clock, of a handler's
+//! next calls after such a one, and of all that is in the lane.
 //!
 //! The lane's threads are one fewer than the executor's and have a lower priority, so that a short
 //! request that wakes up takes its processor at once, however many guests loop, and none of what
@@ -53,9 +58,26 @@ pub(crate) struct Lane {
     first_slice: Duration,
 }
 
-/// What the calls of one handler have used lately: above all, of a thread at a time.
+/// Whether the calls of one handler have been long lately.
 #[derive(Debug, Default)]
-pub(crate) struct Weight(AtomicU32);
+pub(crate) struct Weight {
+    /// Long calls weigh [`LONG_CALL`] and short ones take one off: long is from [`LONG`] on.
+    score: AtomicU32,
+    /// How many of the next calls are to be measured by the thread's own time.
+    suspect: AtomicU32,
+}
+
+/// What a long call adds. A handler of which more than one call in nine is long is a long one.
+const LONG_CALL: u32 = 8;
+
+/// Two in a row are enough.
+const LONG: u32 = 2 * LONG_CALL;
+
+/// What was is forgotten over some fifty short calls.
+const MOST: u32 = 8 * LONG_CALL;
+
+/// How long suspicion lasts, in calls.
+const SUSPECT: u32 = 16;
 
 /// A call got no turn until its deadline, and not in the time after it that it has to say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,17 +141,18 @@ impl Lane {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let is_long = weight.is_long(self.first_slice);
+        let is_long = weight.is_long();
         let mut call = Metered {
             call: Box::pin(call),
-            used: Duration::ZERO,
+            passed: Duration::ZERO,
+            own: (is_long || weight.is_suspect()).then_some(Duration::ZERO),
+            first_slice: self.first_slice,
             weight,
         };
         let taken_in = Duration::from_micros(bytes as u64 / BYTES_PER_MICROSECOND);
-        let long = |used: Duration| used + taken_in >= self.first_slice;
-        if !is_long {
+        if !is_long && taken_in < self.first_slice {
             let ended = poll_fn(|context| {
-                if long(call.used) {
+                if call.is_long() {
                     return Poll::Ready(None);
                 }
                 Pin::new(&mut call).poll(context).map(Some)
@@ -178,75 +201,83 @@ fn be_nice() {
 }
 
 impl Weight {
-    /// Of a long call a quarter is felt at once, so that two or three in a row are enough. It
-    /// is forgotten over some thirty calls: a handler is not to pass for a light one by
-    /// computing long only now and then.
-    fn add(&self, used: Duration) {
-        // What one call adds has a bound, or a single one would be remembered for hours.
-        let used = u32::try_from(used.as_micros())
-            .unwrap_or(u32::MAX)
-            .min(8 * u32::try_from(FIRST_SLICE.as_micros()).unwrap_or(u32::MAX));
-        let before = self.0.load(Ordering::Relaxed);
-        let after = if used > before {
-            before + (used - before).div_ceil(4)
+    /// Calls that end together may lose one another's word, which the next ones repeat.
+    fn measured(&self, long: bool) {
+        let (score, suspect) = (
+            self.score.load(Ordering::Relaxed),
+            self.suspect.load(Ordering::Relaxed),
+        );
+        if long {
+            self.score
+                .store((score + LONG_CALL).min(MOST), Ordering::Relaxed);
+            self.suspect.store(SUSPECT, Ordering::Relaxed);
         } else {
-            before - (before - used) / 32
-        };
-        // Calls that end together may lose one another's word, which the next ones repeat.
-        if after != before {
-            self.0.store(after, Ordering::Relaxed);
+            self.score.store(score.saturating_sub(1), Ordering::Relaxed);
+            self.suspect
+                .store(suspect.saturating_sub(1), Ordering::Relaxed);
         }
     }
 
-    fn is_long(&self, first_slice: Duration) -> bool {
-        Duration::from_micros(self.0.load(Ordering::Relaxed).into()) >= first_slice
+    fn suspect(&self) {
+        self.suspect.store(SUSPECT, Ordering::Relaxed);
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed) > 0
+    }
+
+    fn is_long(&self) -> bool {
+        self.score.load(Ordering::Relaxed) >= LONG
     }
 }
 
 /// A call, and how long it has held a thread. That counts however it ends.
 struct Metered<F> {
     call: Pin<Box<F>>,
-    used: Duration,
+    /// By the clock.
+    passed: Duration,
+    /// Of the thread's own time, from when that is taken.
+    own: Option<Duration>,
+    first_slice: Duration,
     weight: Arc<Weight>,
+}
+
+impl<F> Metered<F> {
+    fn is_long(&self) -> bool {
+        self.own.is_some_and(|own| own >= self.first_slice)
+    }
 }
 
 impl<F: Future> Future for Metered<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let watch = Stopwatch::start();
+        if let Some(own) = self.own {
+            let begun = own_time();
+            let polled = self.call.as_mut().poll(context);
+            self.own = Some(own + own_time().saturating_sub(begun));
+            return polled;
+        }
+        let begun = Instant::now();
         let polled = self.call.as_mut().poll(context);
-        self.used += watch.elapsed();
+        self.passed += begun.elapsed();
+        if self.passed >= self.first_slice {
+            self.own = Some(Duration::ZERO);
+        }
         polled
     }
 }
 
 impl<F> Drop for Metered<F> {
     fn drop(&mut self) {
-        self.weight.add(self.used);
-    }
-}
-
-/// Takes the time that a thread is held. On the executor that is the time that passes, by the
-/// cheaper clock; in the lane, where others come first, it is the thread's own.
-enum Stopwatch {
-    Passing(Instant),
-    Own(Duration),
-}
-
-impl Stopwatch {
-    fn start() -> Stopwatch {
-        if on_lane() {
-            Stopwatch::Own(own_time())
-        } else {
-            Stopwatch::Passing(Instant::now())
+        let measured_whole = self.passed.is_zero();
+        if self.own.is_none() {
+            return;
         }
-    }
-
-    fn elapsed(&self) -> Duration {
-        match self {
-            Stopwatch::Passing(begun) => begun.elapsed(),
-            Stopwatch::Own(begun) => own_time().saturating_sub(*begun),
+        if measured_whole || self.is_long() {
+            self.weight.measured(self.is_long());
+        } else {
+            self.weight.suspect();
         }
     }
 }
@@ -303,14 +334,34 @@ mod tests {
         // However often it waits.
         let turns = lane.run(Arc::clone(&weight), 0, later(), turns(100, Duration::ZERO));
         assert_eq!(turns.await, Ok(vec![false; 100]));
-        assert!(!weight.is_long(FIRST_SLICE));
+        assert!(!weight.is_long());
     }
 
     #[tokio::test]
     async fn a_long_call_goes_on_in_the_lane_and_stays_there() {
         let lane = Lane::here().unwrap();
-        let turns = lane.run(Arc::default(), 0, later(), turns(4, FIRST_SLICE));
-        assert_eq!(turns.await, Ok(vec![false, true, true, true]));
+        let turns = lane.run(Arc::default(), 0, later(), turns(5, FIRST_SLICE * 2));
+        // The first turn makes it suspect, the second one long.
+        assert_eq!(turns.await, Ok(vec![false, false, true, true, true]));
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_was_set_aside_is_no_long_call() {
+        let lane = Lane::here().unwrap();
+        let weight = Arc::<Weight>::default();
+        // Asleep, the thread passes time and uses none.
+        let set_aside = || async {
+            for _ in 0..3 {
+                thread::sleep(FIRST_SLICE * 3);
+                yield_now().await;
+            }
+            on_lane()
+        };
+        for _ in 0..50 {
+            let call = lane.run(Arc::clone(&weight), 0, later(), set_aside());
+            assert_eq!(call.await, Ok(false));
+        }
+        assert!(!weight.is_long());
     }
 
     #[tokio::test]
@@ -346,13 +397,13 @@ mod tests {
     #[test]
     fn a_long_call_now_and_then_is_not_hidden_by_short_ones() {
         let weight = Weight::default();
-        for _ in 0..10 {
-            weight.add(Duration::from_secs(1));
-            for _ in 0..10 {
-                weight.add(Duration::from_micros(20));
+        for _ in 0..20 {
+            weight.measured(true);
+            for _ in 0..LONG_CALL - 1 {
+                weight.measured(false);
             }
         }
-        assert!(weight.is_long(FIRST_SLICE));
+        assert!(weight.is_long());
     }
 
     #[tokio::test]
@@ -479,17 +530,22 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever calls use, in whatever order: the weight stays between the least and
-        /// the most of them, so that a handler is never taken for what it has not been.
+        /// However calls were before: a few long ones make a handler long, and it is short again
+        /// after no more short ones than are remembered.
         #[test]
-        fn weight_is_within_what_was_used(micros in proptest::collection::vec(0u64..4000, 1..60)) {
+        fn what_a_handler_was_is_forgotten(calls in proptest::collection::vec(any::<bool>(), 0..200)) {
             let weight = Weight::default();
-            let mut most = 0;
-            for used in micros {
-                weight.add(Duration::from_micros(used));
-                most = most.max(used);
-                prop_assert!(u64::from(weight.0.load(Ordering::Relaxed)) <= most);
+            for long in calls {
+                weight.measured(long);
             }
+            for _ in 0..2 {
+                weight.measured(true);
+            }
+            prop_assert!(weight.is_long());
+            for _ in 0..MOST {
+                weight.measured(false);
+            }
+            prop_assert!(!weight.is_long() && !weight.is_suspect());
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The commands, one file each.
 
 pub(crate) mod inspect;
+pub(crate) mod loadtest;
 pub(crate) mod models;
 pub(crate) mod new;
 pub(crate) mod predict;
 pub(crate) mod promote;
 pub(crate) mod push;
 pub(crate) mod serve;
+pub(crate) mod simulate;
+pub(crate) mod slo;
 pub(crate) mod token;
 pub(crate) mod worker;
 

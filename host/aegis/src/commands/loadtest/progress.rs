@@ -1,0 +1,150 @@
+//! How `aegis loadtest` tells of itself while it runs, on standard error: a line that is written over
+//! each second on a terminal, and a line each half minute elsewhere; and the rows that are kept as
+//! cells end.
+
+use std::{
+    fs::File,
+    io::{IsTerminal as _, Write as _},
+    time::{Duration, Instant},
+};
+
+use aegis_loadtest::{
+    csv,
+    probe::Probed,
+    report::CellResult,
+    run::{Phase, Tick, Watcher},
+};
+use anyhow::Context as _;
+
+/// How often a line is written where nobody watches it change.
+const SPARSE: Duration = Duration::from_secs(30);
+
+/// Writes progress and rows.
+pub(crate) struct Progress {
+    /// How long it may take, until that is told.
+    longest: Option<Duration>,
+    terminal: bool,
+    /// When a line was last written, where it is no terminal.
+    told: Option<Instant>,
+    rows: Option<File>,
+    /// What became of the rows; told at the end, as a full disk is no reason to stop measuring.
+    written: std::io::Result<()>,
+}
+
+impl Progress {
+    /// Begins the rows.
+    pub(crate) fn new(longest: Duration, mut rows: Option<File>) -> anyhow::Result<Self> {
+        let terminal = std::io::stderr().is_terminal();
+        if let Some(rows) = &mut rows {
+            writeln!(rows, "{}", csv::HEAD).context("writing the head of --csv")?;
+        }
+        Ok(Self {
+            longest: Some(longest),
+            terminal,
+            told: None,
+            rows,
+            written: Ok(()),
+        })
+    }
+
+    /// Whether the rows were written.
+    pub(crate) fn ended(self) -> anyhow::Result<()> {
+        self.written.context("writing the rows of --csv")
+    }
+
+    fn clear(&self) {
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Watcher for Progress {
+    fn troubled(&mut self, first: Probed) {
+        if let Probed::Troubled(kind) = first {
+            say(&format!(
+                "aegis: the server is there and its first answer was a failure ({}); driving it all the same",
+                kind.meaning()
+            ));
+        }
+    }
+
+    fn tick(&mut self, tick: &Tick) {
+        if let Some(longest) = self.longest.take() {
+            let longest = span(longest);
+            say(&format!(
+                "aegis: this takes up to {longest}; ctrl-c ends it with what was measured"
+            ));
+        }
+        let line = line(tick);
+        if self.terminal {
+            self.clear();
+            let mut to = std::io::stderr();
+            // Without wrapping: of a wrapped line only the last part could be written over.
+            let _ = write!(to, "\x1b[?7l{line}\x1b[?7h");
+            let _ = to.flush();
+        } else if self.told.is_none_or(|told| told.elapsed() >= SPARSE) {
+            self.told = Some(Instant::now());
+            say(&line);
+        }
+    }
+
+    fn cell(&mut self, result: &CellResult) {
+        self.clear();
+        self.told = None;
+        let p95 = result
+            .p95_ms
+            .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+        say(&format!(
+            "{} {}: {} requests, {:.1}/s, P95 {p95}, {:.2} % failed",
+            result.judgement.verdict.word(),
+            result.cell,
+            result.requests,
+            result.rps,
+            result.failure_percent
+        ));
+        if let (Some(rows), Ok(())) = (&mut self.rows, &self.written) {
+            self.written = writeln!(rows, "{}", csv::row(result));
+        }
+    }
+
+    fn pause(&mut self, pause: Duration) {
+        say(&format!("aegis: nothing is sent for {}", span(pause)));
+    }
+}
+
+fn line(tick: &Tick) -> String {
+    let phase = match tick.phase {
+        Phase::WarmUp => "warming up",
+        Phase::Measuring => "measuring",
+        Phase::LastAnswers => "last answers",
+    };
+    let p95 = tick
+        .p95_ms
+        .map_or_else(String::new, |ms| format!(", P95 {ms:.1} ms"));
+    let replicas = tick
+        .replicas
+        .map_or_else(String::new, |replicas| format!(", {replicas} replicas"));
+    format!(
+        "[{}/{}] {}: {phase} {}/{} s, {:.0}/s, {} under way, {} failed{p95}{replicas}",
+        tick.number,
+        tick.of,
+        tick.cell,
+        tick.elapsed.as_secs(),
+        tick.whole.as_secs(),
+        tick.rps,
+        tick.under_way,
+        tick.failed
+    )
+}
+
+fn span(span: Duration) -> String {
+    match span.as_secs() {
+        seconds if seconds < 120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
