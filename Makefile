@@ -1,9 +1,9 @@
 # The everyday commands. `make` alone lists them.
 
-.PHONY: help run test fuzz lint fmt handlers runtimes embeddings bench docs
+.PHONY: help run test fuzz lint fmt handlers runtimes telemetry-tools embeddings bench docs
 
 help: ## Lists the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 run: ## Builds everything and serves the example models (ARGS="--listen …")
 	scripts/run.sh $(ARGS)
@@ -28,6 +28,9 @@ handlers: ## Builds the example handlers and the tests' guests for wasm32-wasip2
 
 runtimes: ## Brings ONNX Runtime and OpenVINO into .runtimes/ (through pip)
 	scripts/runtimes.sh
+
+telemetry-tools: ## Brings the collector rotel into .tools/
+	scripts/telemetry-tools.sh
 
 embeddings: ## Fetches all-MiniLM-L6-v2 and builds its handler into .models/embeddings
 	scripts/embeddings.sh

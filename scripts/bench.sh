@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds Aegis with optimisation and measures what its sandbox costs; bench/README.md says what
-# each row means. Arguments go to the benchmark: --quick, --only digits, density, neighbours.
+# each row means. Arguments go to the benchmark: --quick, --only digits, density, neighbours, telemetry.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

@@ -274,6 +274,7 @@ fn call() -> Call {
     Call {
         request_id: Arc::from("0198c0de-0000-7000-8000-000000000000"),
         deadline: Some(Instant::now() + Duration::from_millis(TIMEOUT_MS)),
+        trace: Default::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The benchmark: what a sandboxed prediction costs over a bare one, in one table of one run.
 //!
 //! README.md says what each row means. This file reads the command line and puts the parts in
-//! order; `density` and `neighbours` are runs of their own, and the hidden subcommands are the processes that the benchmark starts of itself, a server
+//! order; `density`, `neighbours` and `telemetry` are runs of their own, and the hidden subcommands are the processes that the benchmark starts of itself, a server
 //! and a load generator, so that neither's processor time is counted as the other's.
 
 mod bare;
@@ -22,6 +22,7 @@ mod report;
 mod serve;
 mod start;
 mod stats;
+mod telemetry;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -78,6 +79,8 @@ enum Part {
     Density(density::Args),
     /// A model's latency beside a hostile one.
     Neighbours(neighbours::Args),
+    /// What metrics and traces cost that are sent to a collector.
+    Telemetry(telemetry::Args),
     /// The server of the HTTP rows; started by the benchmark.
     #[command(hide = true)]
     Serve(serve::Args),
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
     let ended = match cli.part {
         Some(Part::Density(args)) => density::run(&args),
         Some(Part::Neighbours(args)) => neighbours::run(&args),
+        Some(Part::Telemetry(args)) => telemetry::run(&args),
         Some(Part::Serve(args)) => serve::run(&args),
         Some(Part::Load(args)) => load::run(args),
         None => run(&cli.run),

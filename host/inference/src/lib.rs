@@ -18,7 +18,7 @@ pub use graph::{
     BackendChoice, BackendKind, Dim, Graph, GraphFiles, GraphSpec, GraphStats, ParseWordError,
     Port, Precision, Signature, Target,
 };
-pub use observe::{Observer, RunReport, Unobserved};
+pub use observe::{Observer, RunReport, RunTimes, Unobserved};
 pub use runtime::{BackendStatus, Runtime, RuntimeConfig};
 pub use scheduler::{IN_PLACE_BOUND, Settings, sessions_ended};
 pub use tensor::{

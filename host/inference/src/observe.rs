@@ -1,6 +1,6 @@
 //! The hook through which metrics leave this crate. What becomes of them is the observer's business.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::graph::BackendKind;
 
@@ -20,6 +20,23 @@ pub struct RunReport<'a> {
     pub compute: Duration,
     /// Whether the run ended in tensors.
     pub succeeded: bool,
+    /// Whether the run was made on the caller's own thread.
+    pub in_place: bool,
+}
+
+/// When the run that answered one request was, for whoever traces the request. Times are measured anyway: who does
+/// not ask pays nothing for them.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct RunTimes {
+    /// When the request joined the queue; for a run in place, when it began.
+    pub queued: Instant,
+    /// When the backend began.
+    pub started: Instant,
+    /// When it was done.
+    pub ended: Instant,
+    /// How many requests the run answered.
+    pub batch_size: usize,
     /// Whether the run was made on the caller's own thread.
     pub in_place: bool,
 }

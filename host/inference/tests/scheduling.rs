@@ -608,3 +608,45 @@ async fn every_run_is_reported_with_its_wait() {
     assert!(run.queue >= Duration::from_millis(20), "{:?}", run.queue);
     assert_eq!(*notes.depths.lock().unwrap(), [1, 1]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_can_learn_when_its_run_was() {
+    let (graph, orders) = start(queued());
+    let gate = Gate::close(&orders);
+    let occupied = occupy(&graph, &orders).await;
+    let asked = Instant::now();
+    let timed = {
+        let graph = graph.clone();
+        tokio::spawn(async move { graph.compute_timed(value(2), None).await })
+    };
+    until("a request waits", || graph.queue_depth() == 1).await;
+    std::thread::sleep(Duration::from_millis(5));
+    *orders.slowness.lock().unwrap() = Duration::from_millis(3);
+    drop(gate);
+    number(occupied.await.unwrap());
+    let (answer, times) = timed.await.unwrap();
+    let times = times.unwrap();
+    assert_eq!(number(answer), 2);
+    assert!(asked <= times.queued && times.ended <= Instant::now());
+    assert!(times.started >= times.queued + Duration::from_millis(5));
+    assert!(times.ended >= times.started + Duration::from_millis(3));
+    assert_eq!((times.batch_size, times.in_place), (1, false));
+    // A run that failed was one as well; a request that never came to one has no times.
+    let (failed, times) = graph.compute_timed(value(FAIL), None).await;
+    assert!(failed.is_err() && times.is_some());
+    let (late, times) = graph.compute_timed(value(1), Some(asked)).await;
+    assert_eq!(late.unwrap_err(), ComputeError::DeadlineExceeded);
+    assert!(times.is_none());
+}
+
+#[tokio::test]
+async fn a_run_in_place_waited_for_nothing() {
+    let (graph, _orders) = start(Settings {
+        in_place_bound: Duration::from_secs(60),
+        ..Settings::default()
+    });
+    let (answer, times) = graph.compute_timed(value(1), None).await;
+    let times = times.unwrap();
+    assert_eq!(number(answer), 1);
+    assert!(times.in_place && times.queued == times.started);
+}

@@ -167,6 +167,19 @@ pub(crate) fn count_boundary(error: &wasmtime::Error, refusals: &mut Refusals) {
 }
 
 impl Fault {
+    /// One word for it, of a bounded set: what a span failed for.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Fault::Trap { reason, .. } => reason.as_str(),
+            Fault::OutOfMemory { .. } => "out_of_memory",
+            Fault::HostMemory { .. } => "host_memory",
+            Fault::Timeout { .. } => "timeout",
+            Fault::ResponseTooLarge { .. } => "response_too_large",
+            Fault::NoFreeInstance { .. } => "no_free_instance",
+            Fault::NoSuchExport { .. } => "no_such_export",
+        }
+    }
+
     /// The limit that this fault is about, if it is about one.
     pub(crate) fn limit(&self) -> Option<Limit> {
         match self {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use aegis_inference::Graph;
+use aegis_telemetry::Trace;
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle};
 use wasmtime::component::InstancePre;
 
@@ -104,6 +105,8 @@ pub struct Call {
     pub request_id: Arc<str>,
     /// When the caller stops waiting; the model's own limit holds as well.
     pub deadline: Option<Instant>,
+    /// Where the call belongs in the request's trace.
+    pub trace: Trace,
 }
 
 /// What a handler said beside its answer.
@@ -213,8 +216,12 @@ impl Handler {
         let (deadline, time) = deadline_for(self.inner.context.limits.timeout, call.deadline);
         let whole = {
             let inner = Arc::clone(&self.inner);
-            let request_id = Arc::clone(&call.request_id);
-            async move { inner.call(&request_id, deadline, time, export).await }
+            let call = call.clone();
+            async move {
+                // Wherever it is polled: calls move between runtimes.
+                let called = inner.call(&call, deadline, time, export);
+                call.trace.scope(called).await
+            }
         };
         let lane = &self.inner.sandbox.inner.lane;
         lane.run(Arc::clone(&self.inner.weight), bytes, deadline, whole)
@@ -365,17 +372,27 @@ impl HandlerContext {
 impl HandlerInner {
     async fn call<E: Export>(
         &self,
-        request_id: &Arc<str>,
+        call: &Call,
         deadline: Instant,
         time: Duration,
         export: E,
     ) -> Outcome<E::Answer> {
+        let request_id = &call.request_id;
+        let mut span = call.trace.span("instantiate");
         let mut ready = match self.instance(deadline, time).await {
-            Ok(ready) => ready,
-            Err(fault) => return self.no_instance(request_id, fault),
+            Ok((ready, how)) => {
+                span.word("aegis.instance", how);
+                ready
+            }
+            Err(fault) => {
+                span.fail(fault.word());
+                return self.no_instance(request_id, fault);
+            }
         };
+        drop(span);
         let instantiate = ready.made_in.take();
-        ready.begin(request_id, deadline);
+        let mut span = call.trace.span("predict");
+        ready.begin(request_id, deadline, span.trace());
         // Compute keeps to the deadline and so does running wasm; the timer is for what
         // else a guest can wait for (clocks). It is only set when the call really waits.
         let ended = tokio::time::timeout_at(deadline.into(), export.call(&mut ready)).await;
@@ -400,6 +417,10 @@ impl HandlerInner {
             }
             Err(_) => Err(Fault::Timeout { limit: time }),
         };
+        if let Err(fault) = &result {
+            span.fail(fault.word());
+        }
+        drop(span);
         let signals = std::mem::take(&mut ready.store.data_mut().signals);
         if self.reuse && is_well(&result) && denied.is_none() {
             self.warm.put_back(ready);
@@ -438,10 +459,14 @@ impl HandlerInner {
         }
     }
 
-    /// A ready instance, or one made now if a slot comes free before the deadline.
-    async fn instance(&self, deadline: Instant, time: Duration) -> Result<Ready, Fault> {
+    /// A ready instance, or one made now if a slot comes free before the deadline; and which.
+    async fn instance(
+        &self,
+        deadline: Instant,
+        time: Duration,
+    ) -> Result<(Ready, &'static str), Fault> {
         if let Some(ready) = self.warm.take() {
-            return Ok(ready);
+            return Ok((ready, "ready"));
         }
         let slots = Arc::clone(&self.sandbox.inner.slots);
         let slot = match Arc::clone(&slots).try_acquire_owned() {
@@ -458,7 +483,7 @@ impl HandlerInner {
             .await
             .map_err(|_| Fault::Timeout { limit: time })??;
         self.made_on_path.fetch_add(1, Ordering::Relaxed);
-        Ok(ready)
+        Ok((ready, "made"))
     }
 
     /// A slot for an instance made ahead: only while a quarter of the host's slots stays

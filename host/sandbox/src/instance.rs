@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_telemetry::Trace;
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{
@@ -34,6 +35,8 @@ pub(crate) struct GuestState {
     pub(crate) table: ResourceTable,
     pub(crate) memory: MemoryLimiter,
     pub(crate) deadline: Instant,
+    /// Where the call that it serves belongs.
+    pub(crate) trace: Trace,
     /// What the instance holds of `wasi:nn`.
     pub(crate) nn: Usage,
     /// What tensors take of the memory of all guests.
@@ -59,6 +62,7 @@ impl GuestState {
             table,
             // Far enough for instantiation; a call sets its own.
             deadline: Instant::now() + limits.init_timeout,
+            trace: Trace::default(),
             nn: Usage::default(),
             refusals: Refusals::default(),
             signals: Signals::default(),
@@ -207,12 +211,14 @@ impl Ready {
         state.memory.used().saturating_add(state.nn.bytes()) > LARGE
     }
 
-    /// Starts a call: from here on log lines carry `request_id` and `deadline` holds.
-    pub(crate) fn begin(&mut self, request_id: &Arc<str>, deadline: Instant) {
+    /// Starts a call: from here on log lines carry `request_id`, `deadline` holds, and what is
+    /// computed belongs to `trace`.
+    pub(crate) fn begin(&mut self, request_id: &Arc<str>, deadline: Instant, trace: &Trace) {
         // An instance made ahead has slept through many ticks.
         self.store.set_epoch_deadline(1);
         let state = self.store.data_mut();
         state.deadline = deadline;
+        state.trace = trace.clone();
         state.log.begin(request_id);
     }
 

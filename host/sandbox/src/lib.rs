@@ -31,6 +31,7 @@ mod prepare;
 mod refusals;
 mod snapshot;
 mod text;
+mod traced;
 mod warm;
 pub mod worker;
 
@@ -45,3 +46,4 @@ pub use inspect::{Extent, Import, Inspection, Sizes, inspect};
 pub use limits::Limits;
 pub use prepare::{InitGrant, PrepareError, PrepareReport, PrepareSpec, SnapshotReport};
 pub use refusals::{Limit, Refusals};
+pub use traced::compute_traced;

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use aegis_inference::{ComputeError, Graph, NamedTensor, Shape, Tensor, TensorType};
 use aegis_registry::manifest::EffectiveLimits;
-use aegis_sandbox::{Call, Failure, Fault, Limit, Outcome, Problem, Refusals, Request, Response};
+use aegis_sandbox::{
+    Call, Failure, Fault, Limit, Outcome, Problem, Refusals, Request, Response, compute_traced,
+};
+use aegis_telemetry::Trace;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -60,7 +63,15 @@ impl DirectGraph {
 
     pub(crate) async fn predict(&self, call: &Call, request: &Request) -> Outcome<Response> {
         let mut refusals = Refusals::default();
-        let result = match self.answer(call, request, &mut refusals).await {
+        let mut span = call.trace.span("predict");
+        let answer = self
+            .answer(call, request, &mut refusals, span.trace())
+            .await;
+        if let Err(Ended::Fault(_)) = &answer {
+            span.fail("response_too_large");
+        }
+        drop(span);
+        let result = match answer {
             Ok(response) => Ok(Ok(response)),
             Err(Ended::Failure(failure)) => Ok(Err(failure)),
             Err(Ended::Fault(fault)) => {
@@ -82,6 +93,7 @@ impl DirectGraph {
         call: &Call,
         request: &Request,
         refusals: &mut Refusals,
+        trace: &Trace,
     ) -> Result<Response, Ended> {
         let media_type = request
             .content_type
@@ -94,7 +106,7 @@ impl DirectGraph {
         let inputs = parse(&request.body)?;
         let own = Instant::now() + self.timeout;
         let deadline = call.deadline.map_or(own, |callers| callers.min(own));
-        let outputs = self.graph.compute(inputs, Some(deadline)).await;
+        let outputs = compute_traced(&self.graph, inputs, Some(deadline), trace).await;
         let outputs = outputs.map_err(|error| {
             match error {
                 ComputeError::QueueFull { .. } => refusals.add(Limit::Queue, 1),

@@ -13,7 +13,7 @@ use aegis_registry::{Registry, UploadLimits, manifest::Limits};
 use aegis_server::{
     Models, Runtime, RuntimeConfig, Sandbox, SandboxConfig, Server, ServerConfig, access::Role,
 };
-use aegis_telemetry::Telemetry;
+use aegis_telemetry::{OtlpConfig, Sampler, Telemetry};
 use anyhow::Context as _;
 use tokio::{
     io::AsyncReadExt as _,
@@ -32,6 +32,8 @@ const CUT_OFF: u8 = 3;
 
 /// How long the end of the process waits for native runs that nobody waits for any more.
 const SESSIONS_END: Duration = Duration::from_secs(2);
+/// How long the end waits for a collector to take the last of the telemetry.
+const LAST_EXPORT: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let resolved = args.resolve(std::env::vars_os())?;
@@ -66,7 +68,8 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         openvino: settings.openvino.clone(),
         search: settings.runtimes.clone(),
     });
-    let telemetry = Arc::new(Telemetry::new()?);
+    let telemetry = Arc::new(telemetry(&settings)?);
+    let _executor = telemetry.runtime("executor", tokio::runtime::Handle::current());
     let models = Models::new(
         registry.clone(),
         sandbox,
@@ -74,7 +77,7 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         Arc::clone(&telemetry),
         &config,
     );
-    let server = Server::bind(config, models.clone(), telemetry, runtime).await?;
+    let server = Server::bind(config, models.clone(), Arc::clone(&telemetry), runtime).await?;
     let address = server.local_addr();
     tracing::info!("listening on http://{address}");
     if let Some(admin) = server.admin_addr() {
@@ -100,6 +103,7 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         })
         .await;
     starting.abort();
+    let _ = tokio::task::spawn_blocking(move || telemetry.stop_export(LAST_EXPORT)).await;
     if let Some(error) = startup_error {
         return Err(error);
     }
@@ -235,6 +239,28 @@ fn is_body(path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str());
     ending.is_some_and(|ending| ["json", "jpeg", "jpg", "png", "txt"].contains(&ending))
         && path.file_name().is_some_and(|name| name != "expected.json")
+}
+
+/// The instruments, and where what they tell is sent.
+fn telemetry(settings: &ServeSettings) -> anyhow::Result<Telemetry> {
+    let Some(endpoint) = &settings.otlp_endpoint else {
+        return Ok(Telemetry::new()?);
+    };
+    tracing::info!(
+        protocol = ?settings.otlp_protocol,
+        sampler = %settings.trace_sampler,
+        "metrics and traces go to {endpoint}"
+    );
+    let config = OtlpConfig {
+        endpoint: endpoint.clone(),
+        protocol: settings.otlp_protocol,
+        headers: settings.otlp_headers.clone(),
+        timeout: settings.otlp_timeout,
+        interval: settings.otlp_interval,
+        service_name: settings.service_name.clone(),
+        sampler: Sampler::new(settings.trace_sampler, settings.trace_ratio),
+    };
+    Ok(Telemetry::with_otlp(config)?)
 }
 
 fn server_config(settings: &ServeSettings) -> ServerConfig {

@@ -47,13 +47,20 @@ impl Args for ServeArgs {
                 .long(row.flag())
                 .value_name(row.placeholder)
                 .help_heading(row.group)
-                .help(format!("{} [env: {}]{default}", row.help(), row.variable()));
+                .help(format!(
+                    "{} [env: {}{}]{default}",
+                    row.help(),
+                    row.variable(),
+                    row.standard
+                        .map(|variable| format!("] [else: {variable}"))
+                        .unwrap_or_default(),
+                ));
             command = command.arg(match row.kind {
                 Kind::Paths => arg.action(ArgAction::Append),
                 Kind::Names => arg.action(ArgAction::Append).value_delimiter(','),
                 // `--prewarm-model` alone says yes.
                 Kind::Switch => arg.num_args(0..=1).default_missing_value("true"),
-                Kind::Text | Kind::Number => arg,
+                Kind::Text | Kind::Number | Kind::Fraction => arg,
             });
         }
         command

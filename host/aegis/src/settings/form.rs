@@ -16,6 +16,8 @@ use toml::Value;
 pub(crate) enum Kind {
     Text,
     Number,
+    /// A number with a point, or without.
+    Fraction,
     Switch,
     /// Of texts that are paths.
     Paths,
@@ -79,7 +81,7 @@ impl Words for LogFormat {
     }
 }
 
-fn one(words: &[String]) -> Option<&str> {
+pub(super) fn one(words: &[String]) -> Option<&str> {
     match words {
         [word] => Some(word),
         _ => None,

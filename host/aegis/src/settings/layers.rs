@@ -1,5 +1,5 @@
-//! The places settings are read from: environment, file, default (flags are read in
-//! [`super::args`]). Each becomes the same thing, a map from key to words with their origin; which
+//! The places settings are read from: environment, file, the standard variables, default (flags are
+//! read in [`super::args`]). Each becomes the same thing, a map from key to words with their origin; which
 //! of them wins, and what the words mean, is left to [`super::resolve`].
 
 use std::collections::BTreeMap;
@@ -88,17 +88,39 @@ pub(super) fn environment(
         match value.to_str() {
             Some("") => {}
             Some(text) => {
-                let words = match row.kind {
-                    // As in PATH. Splitting what is text gives text.
-                    Kind::Paths => std::env::split_paths(text)
-                        .map(|path| path.to_string_lossy().into_owned())
-                        .collect(),
-                    Kind::Names => text.split(',').map(|name| name.trim().to_owned()).collect(),
-                    Kind::Text | Kind::Number | Kind::Switch => vec![text.to_owned()],
-                };
+                let words = variable_words(row.kind, text);
                 layer.insert(row.key, Given { words, origin });
             }
             None => problems.push(Problem::NotUnicode { origin }),
+        }
+    }
+    layer
+}
+
+fn variable_words(kind: Kind, text: &str) -> Vec<String> {
+    match kind {
+        // As in PATH. Splitting what is text gives text.
+        Kind::Paths => std::env::split_paths(text)
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect(),
+        Kind::Names => text.split(',').map(|name| name.trim().to_owned()).collect(),
+        Kind::Text | Kind::Number | Kind::Fraction | Kind::Switch => vec![text.to_owned()],
+    }
+}
+
+/// Reads OpenTelemetry's own variables. They may be meant for every program of a machine, so what
+/// is not understood is not refused.
+pub(super) fn standard(variables: &[(OsString, OsString)]) -> Layer {
+    let mut layer = Layer::new();
+    for row in TABLE {
+        let Some(name) = row.standard else { continue };
+        let given = variables
+            .iter()
+            .find(|(variable, value)| variable == name && !value.is_empty());
+        if let Some(text) = given.and_then(|(_, value)| value.to_str()) {
+            let origin = Origin::Environment(name.to_owned());
+            let words = variable_words(row.kind, text);
+            layer.insert(row.key, Given { words, origin });
         }
     }
     layer
@@ -188,6 +210,10 @@ fn words(kind: Kind, value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
                     .to_string(),
             ]
         }
+        Kind::Fraction => match (value.as_float(), value.as_integer()) {
+            (Some(number), _) => vec![number.as_str().to_owned()],
+            (None, number) => vec![number?.as_str().to_owned()],
+        },
         Kind::Paths | Kind::Names => value
             .as_array()?
             .iter()
@@ -201,7 +227,9 @@ fn example(row: &SettingInfo) -> String {
     let default = row.default.first().copied();
     match row.kind {
         Kind::Text => format!("{} = {:?}", row.key, default.unwrap_or("/some/path")),
-        Kind::Number | Kind::Switch => format!("{} = {}", row.key, default.unwrap_or_default()),
+        Kind::Number | Kind::Fraction | Kind::Switch => {
+            format!("{} = {}", row.key, default.unwrap_or_default())
+        }
         Kind::Paths | Kind::Names => {
             format!("{} = [{:?}]", row.key, default.unwrap_or("/some/path"))
         }

@@ -2,7 +2,8 @@
 //! file, `--print-config` and `docs/configuration.md` are all made from the rows below.
 //!
 //! A setting's value comes from the first of flag, environment (`AEGIS_` and the key in capitals),
-//! file (`--config` or `AEGIS_CONFIG`) and default that has it ([`layers`]). [`ServeArgs::resolve`]
+//! file (`--config` or `AEGIS_CONFIG`), OpenTelemetry's own variable for it, and default that has it
+//! ([`layers`]). [`ServeArgs::resolve`]
 //! reads and checks them all in one step; past it, a [`ServeSettings`] is right. What is then done
 //! with the values is left to the commands.
 
@@ -10,6 +11,7 @@ mod access;
 mod args;
 mod error;
 mod form;
+mod form_telemetry;
 mod layers;
 mod print;
 mod resolve;
@@ -19,7 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aegis_registry::manifest::Limits;
-use aegis_telemetry::LogFormat;
+use aegis_telemetry::{LogFormat, OtlpEndpoint, OtlpProtocol, SamplerKind};
 
 pub(crate) use args::ServeArgs;
 pub(crate) use form::{ByteSize, Management};
@@ -29,6 +31,7 @@ use form::{
     Address, Ceilings, Choice, Filter, Folder, Folders, Form, HeaderNames, Kib, Kind, Mib, Millis,
     Number, OptionalAddress, OptionalPath, Seconds, Switch,
 };
+use form_telemetry::{Fraction, Headers, OptionalEndpoint, OptionalName};
 use resolve::Chooser;
 
 /// What one setting is: a row of the table, for all who read it.
@@ -48,6 +51,8 @@ pub(crate) struct SettingInfo {
     pub(crate) placeholder: &'static str,
     /// What a right value is, in words.
     pub(crate) expects: fn() -> String,
+    /// The variable that OpenTelemetry has for it, which holds where nothing of ours does.
+    pub(crate) standard: Option<&'static str>,
 }
 
 impl SettingInfo {
@@ -67,10 +72,21 @@ impl SettingInfo {
     }
 }
 
+/// A row's standard variable, if it names one.
+macro_rules! standard {
+    () => {
+        None
+    };
+    ($name:literal) => {
+        Some($name)
+    };
+}
+
 /// Makes the checked struct, the table of rows and the step from one to the other. A row is
-/// `field: Form["key"] = [default words];` under its documentation.
+/// `field: Form["key"] = [default words];` under its documentation, with a standard variable's name
+/// after the key if there is one.
 macro_rules! settings {
-    ($($group:literal { $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $form:ty[$key:literal] = [$($default:literal),*];)+ })+) => {
+    ($($group:literal { $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $form:ty[$key:literal $(, $standard:literal)?] = [$($default:literal),*];)+ })+) => {
         /// The settings of `aegis serve`, checked. Paths are as they were given: relative ones
         /// start from the folder the server was started in.
         #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +104,7 @@ macro_rules! settings {
                 kind: <$form>::KIND,
                 placeholder: <$form>::PLACEHOLDER,
                 expects: <$form>::expects,
+                standard: standard!($($standard)?),
             },)+)+
         ];
 
@@ -186,6 +203,24 @@ settings! {
         openvino: Option<PathBuf> = OptionalPath["openvino"] = [];
         /// Folders to search for both before the usual places (beside the program, .runtimes, the system's). May be given more than once.
         runtimes: Vec<PathBuf> = Folders["runtimes"] = [];
+    }
+    "Telemetry" {
+        /// Collector that metrics and traces are sent to, besides /metrics; without one they are not (docs/telemetry.md).
+        otlp_endpoint: Option<OtlpEndpoint> = OptionalEndpoint["otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"] = [];
+        /// How the collector is spoken to: protobuf over HTTP, or gRPC.
+        otlp_protocol: OtlpProtocol = Choice<OtlpProtocol>["otlp_protocol", "OTEL_EXPORTER_OTLP_PROTOCOL"] = ["http"];
+        /// Headers of every request to the collector. Credentials are best given in OTEL_EXPORTER_OTLP_HEADERS, which is read as well and not printed.
+        otlp_headers: Vec<(String, String)> = Headers["otlp_headers"] = [];
+        /// Time one export may take, retries included.
+        otlp_timeout: Duration = Millis<1, 600_000>["otlp_timeout_ms", "OTEL_EXPORTER_OTLP_TIMEOUT"] = ["10000"];
+        /// Time from one export of metrics to the next. Spans are sent within a second.
+        otlp_interval: Duration = Millis<100, 3_600_000>["otlp_interval_ms", "OTEL_METRIC_EXPORT_INTERVAL"] = ["60000"];
+        /// Which requests are traced. Those that are called parentbased do as the caller's trace says, if it has one.
+        trace_sampler: SamplerKind = Choice<SamplerKind>["trace_sampler", "OTEL_TRACES_SAMPLER"] = ["parentbased_traceidratio"];
+        /// Share of the traces beginning here that are recorded, for the samplers with a ratio.
+        trace_ratio: f64 = Fraction["trace_ratio", "OTEL_TRACES_SAMPLER_ARG"] = ["1.0"];
+        /// What this service is called in telemetry: aegis, unless OTEL_RESOURCE_ATTRIBUTES says otherwise.
+        service_name: Option<String> = OptionalName["service_name", "OTEL_SERVICE_NAME"] = [];
     }
     "Process" {
         /// Threads that serve requests; 0 is one for each core. Networks run on threads of their own.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::layers::{CONFIG_VARIABLE, Origin};
-use super::{Resolved, TABLE};
+use super::{Resolved, SettingInfo, TABLE};
 
 impl Resolved {
     /// The settings as a TOML file that, loaded again, gives the same settings. Above each stands
@@ -27,9 +27,10 @@ impl Resolved {
             line(
                 &mut page,
                 &format!(
-                    "# --{}, {}. Here from: {origin}.",
+                    "# --{}, {}.{} Here from: {origin}.",
                     row.flag(),
-                    row.variable()
+                    row.variable(),
+                    or_else(row),
                 ),
             );
             match &entry.value {
@@ -70,17 +71,25 @@ pub(super) fn configuration_markdown() -> String {
         line(
             &mut page,
             &format!(
-                "| `{}` | `--{} {}` | `{}` | {default} | {} Takes {}. |",
+                "| `{}` | `--{} {}` | `{}` | {default} | {} Takes {}.{} |",
                 row.key,
                 row.flag(),
                 row.placeholder,
                 row.variable(),
                 row.help(),
                 (row.expects)(),
+                or_else(row),
             ),
         );
     }
     page
+}
+
+/// What holds where nothing of ours says anything.
+fn or_else(row: &SettingInfo) -> String {
+    row.standard
+        .map(|variable| format!(" Else {variable}."))
+        .unwrap_or_default()
 }
 
 fn line(page: &mut String, text: &str) {

@@ -64,13 +64,16 @@ impl ServeArgs {
         };
         let mut chooser = Chooser {
             layers: [self.flags.clone(), from_environment, from_file],
+            standard: layers::standard(&variables),
             entries: Vec::new(),
             problems,
+            warnings,
         };
         let settings = ServeSettings::choose(&mut chooser);
         let Chooser {
             entries,
             mut problems,
+            warnings,
             ..
         } = chooser;
         if let Some(settings) = &settings {
@@ -90,8 +93,11 @@ impl ServeArgs {
 /// Finds each row's value in the layers, highest first.
 pub(super) struct Chooser {
     layers: [Layer; 3],
+    /// Below those: what is wrong in it is passed over.
+    standard: Layer,
     entries: Vec<Entry>,
     problems: Vec<Problem>,
+    warnings: Vec<String>,
 }
 
 impl Chooser {
@@ -104,7 +110,8 @@ impl Chooser {
         let given = self
             .layers
             .iter()
-            .find_map(|layer| layer.get(row.key).cloned());
+            .find_map(|layer| layer.get(row.key).cloned())
+            .or_else(|| self.standard::<F>(row));
         let Given { words, origin } = given.unwrap_or_else(default);
         match F::read(&words) {
             Some(value) => {
@@ -124,6 +131,23 @@ impl Chooser {
                 None
             }
         }
+    }
+}
+
+impl Chooser {
+    /// What the standard variable says, if it can be understood.
+    fn standard<F: Form>(&mut self, row: &SettingInfo) -> Option<Given> {
+        let given = self.standard.get(row.key)?;
+        if F::read(&given.words).is_some() {
+            return Some(given.clone());
+        }
+        self.warnings.push(format!(
+            "{}: found {:?}, expected {}; it is ignored",
+            given.origin,
+            given.words.join(", "),
+            F::expects()
+        ));
+        None
     }
 }
 

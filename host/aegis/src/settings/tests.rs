@@ -380,6 +380,107 @@ fn a_variable_nobody_reads_is_warned_about_with_what_is_near() {
     assert_eq!(resolved.settings.predict_max_concurrency, 16);
 }
 
+#[test]
+fn what_opentelemetry_calls_it_holds_where_nothing_of_ours_does() {
+    let standard = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "15000"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ("OTEL_SERVICE_NAME", "digits service"),
+    ];
+    let settings = resolve(&[], &standard).unwrap().settings;
+    let endpoint = |settings: &ServeSettings| settings.otlp_endpoint.as_ref().unwrap().to_string();
+    assert_eq!(endpoint(&settings), "http://collector:4317");
+    assert_eq!(settings.otlp_protocol, OtlpProtocol::Grpc);
+    assert_eq!(settings.otlp_timeout, Duration::from_secs(2));
+    assert_eq!(settings.otlp_interval, Duration::from_secs(15));
+    assert_eq!(settings.trace_sampler, SamplerKind::ParentBasedAlwaysOff);
+    assert_eq!(settings.trace_ratio, 0.25);
+    assert_eq!(settings.service_name.as_deref(), Some("digits service"));
+    with_file(
+        "otlp_endpoint = \"http://by-file\"\ntrace_ratio = 1",
+        |path| {
+            let by_file = resolve(&["--config", path], &standard).unwrap().settings;
+            assert_eq!(endpoint(&by_file), "http://by-file");
+            assert_eq!(by_file.trace_ratio, 1.0);
+        },
+    );
+    let by_flag = resolve(&["--otlp-protocol", "http"], &standard).unwrap();
+    assert_eq!(by_flag.settings.otlp_protocol, OtlpProtocol::Http);
+    let printed = resolve(&[], &standard).unwrap().to_toml();
+    assert!(
+        printed.contains("Else OTEL_TRACES_SAMPLER_ARG. Here from: environment OTEL_TRACES_SAMPLER_ARG.\ntrace_ratio = 0.25\n"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_standard_variable_that_is_not_understood_is_warned_about() {
+    let resolved = resolve(
+        &[],
+        &[
+            ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(resolved.settings.otlp_endpoint, None);
+    assert_eq!(resolved.settings.otlp_protocol, OtlpProtocol::Http);
+    let [endpoint, sampler] = resolved.warnings.as_slice() else {
+        panic!("{:?}", resolved.warnings);
+    };
+    assert!(
+        endpoint.starts_with(
+            "environment OTEL_EXPORTER_OTLP_ENDPOINT: found \"https://collector:4318\""
+        ) && endpoint.contains("TLS is not built in"),
+        "{endpoint}"
+    );
+    assert!(
+        sampler.contains("found \"jaeger_remote\"") && sampler.ends_with("it is ignored"),
+        "{sampler}"
+    );
+}
+
+#[test]
+fn where_telemetry_goes_is_checked() {
+    for (flag, value, told) in [
+        (
+            "--otlp-endpoint",
+            "collector:4317",
+            "the URL of a collector",
+        ),
+        (
+            "--otlp-endpoint",
+            "https://collector",
+            "TLS is not built in",
+        ),
+        ("--otlp-protocol", "http/json", "\"http\" or \"grpc\""),
+        ("--trace-ratio", "1.5", "a number from 0 to 1"),
+        ("--trace-ratio", "NaN", "a number from 0 to 1"),
+        (
+            "--trace-sampler",
+            "sometimes",
+            "\"parentbased_traceidratio\"",
+        ),
+        ("--otlp-headers", "no value", "HTTP headers as NAME=VALUE"),
+        ("--service-name", " ", "a name of one line"),
+    ] {
+        let complaint = resolve(&[flag, value], &[]).unwrap_err().to_string();
+        assert!(complaint.contains(told), "{value}: {complaint}");
+    }
+    let headers = ["--otlp-headers", "X-Tenant=blue,authorization=Basic a=="];
+    let settings = resolve(&headers, &[]).unwrap().settings;
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        settings.otlp_headers,
+        [pair("x-tenant", "blue"), pair("authorization", "Basic a==")]
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn a_variable_that_is_not_text_is_told() {

@@ -37,6 +37,8 @@ mod residency;
 mod restart;
 mod slo;
 mod snapshot;
+mod telemetry;
+mod telemetry_away;
 mod upload;
 mod upload_broken;
 mod upload_crash;

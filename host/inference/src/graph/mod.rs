@@ -14,7 +14,7 @@ pub use spec::{
 
 use crate::backend::Network;
 use crate::error::ComputeError;
-use crate::observe::Observer;
+use crate::observe::{Observer, RunTimes};
 use crate::scheduler::{Scheduler, Settings};
 use crate::tensor::NamedTensor;
 
@@ -103,10 +103,22 @@ impl Graph {
     /// backend's words; [`ComputeError::Panicked`] when it panicked; [`ComputeError::Closed`] after [`Graph::close`].
     pub async fn compute(
         &self,
-        mut inputs: Vec<NamedTensor>,
+        inputs: Vec<NamedTensor>,
         deadline: Option<Instant>,
     ) -> Result<Vec<NamedTensor>, ComputeError> {
-        self.inner.signature.check(&mut inputs)?;
+        self.compute_timed(inputs, deadline).await.0
+    }
+
+    /// As [`Graph::compute`], and says when the run was that answered, or failed to; nothing where the request never
+    /// came to one, or its end was not waited for.
+    pub async fn compute_timed(
+        &self,
+        mut inputs: Vec<NamedTensor>,
+        deadline: Option<Instant>,
+    ) -> (Result<Vec<NamedTensor>, ComputeError>, Option<RunTimes>) {
+        if let Err(error) = self.inner.signature.check(&mut inputs) {
+            return (Err(error), None);
+        }
         self.inner.scheduler.compute(inputs, deadline).await
     }
 

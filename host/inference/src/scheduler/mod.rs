@@ -22,9 +22,9 @@ use tokio::sync::oneshot;
 use crate::backend::{Network, Session, guarded, panic_words};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, GraphStats};
-use crate::observe::{Observer, RunReport};
+use crate::observe::{Observer, RunReport, RunTimes};
 use crate::tensor::NamedTensor;
-use queue::{Answer, Queue, Ran};
+use queue::{Answer, Queue, Ran, Reply};
 pub use session_thread::sessions_ended;
 use warm_up::WarmUp;
 
@@ -146,16 +146,16 @@ impl Scheduler {
         self.shared.close(&ComputeError::Closed);
     }
 
-    /// Answers one request whose inputs have been checked.
+    /// Answers one request whose inputs have been checked, and says when its run was, if one ended.
     pub(crate) async fn compute(
         &self,
         inputs: Vec<NamedTensor>,
         deadline: Option<Instant>,
-    ) -> Answer {
+    ) -> Reply {
         let shared = &*self.shared;
         let now = Instant::now();
         if deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(ComputeError::DeadlineExceeded);
+            return (Err(ComputeError::DeadlineExceeded), None);
         }
         let (answer, mut place) = {
             let mut queue = shared.queue.lock();
@@ -163,14 +163,27 @@ impl Scheduler {
                 && let Some(session) = queue.lease_in_place(&inputs)
             {
                 drop(queue);
-                return shared.run(session, &inputs, 1, None, now);
+                let (answer, compute) = shared.run(session, &inputs, 1, None, now);
+                let times = RunTimes {
+                    queued: now,
+                    started: now,
+                    ended: now + compute,
+                    batch_size: 1,
+                    in_place: true,
+                };
+                return (answer, Some(times));
             }
             let (reply, answer) = oneshot::channel();
-            let Some(id) = queue.join(inputs, deadline, now, reply)? else {
-                return Err(ComputeError::QueueFull {
-                    graph: shared.graph.clone(),
-                    capacity: shared.queue_capacity,
-                });
+            let id = match queue.join(inputs, deadline, now, reply) {
+                Ok(Some(id)) => id,
+                Ok(None) => {
+                    let full = ComputeError::QueueFull {
+                        graph: shared.graph.clone(),
+                        capacity: shared.queue_capacity,
+                    };
+                    return (Err(full), None);
+                }
+                Err(closed) => return (Err(closed), None),
             };
             let depth = queue.depth();
             drop(queue);
@@ -189,12 +202,12 @@ impl Scheduler {
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), answer).await {
                 Ok(answer) => answer,
                 // Dropping the place takes the request out of the queue, if it is still there.
-                Err(_) => return Err(ComputeError::DeadlineExceeded),
+                Err(_) => return (Err(ComputeError::DeadlineExceeded), None),
             },
         };
         place.id = None;
         // A session thread answers whatever it takes, so a reply dropped unanswered means that the graph went away.
-        answer.unwrap_or(Err(ComputeError::Closed))
+        answer.unwrap_or((Err(ComputeError::Closed), None))
     }
 }
 
@@ -231,8 +244,8 @@ impl Shared {
         })
     }
 
-    /// Runs a batch in a leased session, gives the session back and reports. `queued` is how long the batch waited,
-    /// `None` for a run in place.
+    /// Runs a batch in a leased session, gives the session back and reports; also says how long the backend took.
+    /// `queued` is how long the batch waited, `None` for a run in place.
     fn run(
         &self,
         mut session: Box<dyn Session>,
@@ -240,7 +253,7 @@ impl Shared {
         batch_size: usize,
         queued: Option<Duration>,
         start: Instant,
-    ) -> Answer {
+    ) -> (Answer, Duration) {
         let answer = catch_unwind(AssertUnwindSafe(|| session.run(inputs)));
         let compute = start.elapsed();
         let ran = Ran {
@@ -279,7 +292,7 @@ impl Shared {
             succeeded: answer.is_ok(),
             in_place: ran.in_place,
         });
-        answer
+        (answer, compute)
     }
 
     /// Takes nothing any more and tells those who wait why.
@@ -288,7 +301,7 @@ impl Shared {
         self.work.notify_all();
         for entry in waiting {
             // An error only says that the caller has gone away.
-            let _ = entry.reply.send(Err(reason.clone()));
+            let _ = entry.reply.send((Err(reason.clone()), None));
         }
     }
 }

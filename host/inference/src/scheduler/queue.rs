@@ -10,10 +10,14 @@ use tokio::sync::oneshot;
 use crate::backend::Session;
 use crate::error::ComputeError;
 use crate::graph::GraphStats;
+use crate::observe::RunTimes;
 use crate::tensor::NamedTensor;
 
 /// What a caller is answered.
 pub(super) type Answer = Result<Vec<NamedTensor>, ComputeError>;
+
+/// An answer, and the run it comes from if there was one.
+pub(super) type Reply = (Answer, Option<RunTimes>);
 
 /// A request that waits for a session.
 pub(super) struct Entry {
@@ -26,7 +30,7 @@ pub(super) struct Entry {
     /// When it joined the queue.
     pub(super) queued: Instant,
     /// Where the answer goes; closed once the caller has gone away.
-    pub(super) reply: oneshot::Sender<Answer>,
+    pub(super) reply: oneshot::Sender<Reply>,
 }
 
 /// Runs far over the bound weigh this much against one within it; at [`LONGEST_PATIENCE`] no more runs are made in place.
@@ -107,7 +111,7 @@ impl Queue {
         inputs: Vec<NamedTensor>,
         deadline: Option<Instant>,
         now: Instant,
-        reply: oneshot::Sender<Answer>,
+        reply: oneshot::Sender<Reply>,
     ) -> Result<Option<u64>, ComputeError> {
         if let Some(reason) = &self.closed {
             return Err(reason.clone());

@@ -10,6 +10,7 @@ use super::Shared;
 use super::queue::{Entry, Work};
 use crate::backend::{Session, guarded};
 use crate::error::ComputeError;
+use crate::observe::RunTimes;
 
 /// How many requests one run answers. Batching raises it and joins their inputs in [`run_batch`].
 const MOST_IN_A_BATCH: usize = 1;
@@ -79,7 +80,9 @@ fn serve(shared: &Shared) {
         if !expired.is_empty() {
             MutexGuard::unlocked(&mut queue, || {
                 for entry in expired.drain(..) {
-                    let _ = entry.reply.send(Err(ComputeError::DeadlineExceeded));
+                    let _ = entry
+                        .reply
+                        .send((Err(ComputeError::DeadlineExceeded), None));
                 }
             });
         }
@@ -103,9 +106,16 @@ fn run_batch(shared: &Shared, session: Box<dyn Session>, mut batch: Vec<Entry>) 
     let start = Instant::now();
     let queued = start.saturating_duration_since(entry.queued);
     // The session is back before the caller hears, so that its next request finds it.
-    let answer = shared.run(session, &entry.inputs, 1, Some(queued), start);
+    let (answer, compute) = shared.run(session, &entry.inputs, 1, Some(queued), start);
+    let times = RunTimes {
+        queued: entry.queued,
+        started: start,
+        ended: start + compute,
+        batch_size: 1,
+        in_place: false,
+    };
     // An error only says that the caller has gone away.
-    let _ = entry.reply.send(answer);
+    let _ = entry.reply.send((answer, Some(times)));
 }
 
 /// Makes a session in place of one that panicked; closes the graph if none is left and none can be made.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use aegis_inference::Runtime;
-use aegis_telemetry::{EndpointMetrics, Telemetry, UNMATCHED_ENDPOINT};
+use aegis_telemetry::{Telemetry, UNMATCHED_ENDPOINT};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
@@ -25,7 +25,7 @@ use super::{
     body_room::BodyRoom,
     error::ApiError,
     health::{self, Backend, Status},
-    instrument::instrumented,
+    instrument::{Watched, instrumented},
     manage::{Action, manage},
     predict,
 };
@@ -130,6 +130,15 @@ impl Drop for InFlight<'_> {
 const PREDICT_STATUSES: &[u16] = &[200, 400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504];
 const MANAGE_STATUSES: &[u16] = &[200, 400, 401, 403, 404, 422, 500];
 
+/// Routes with which no trace begins: those that ask how the server is, and those that are none.
+const UNTRACED: [&str; 5] = [
+    "/health",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    UNMATCHED_ENDPOINT,
+];
+
 /// Which groups of routes a listener has, beside those that say how the server is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Routes {
@@ -223,14 +232,19 @@ where
     F: Fn(Arc<App>, Request, Arc<str>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Response, ApiError>> + Send + 'static,
 {
-    let metrics: EndpointMetrics = app.telemetry.http().endpoint(method, endpoint, statuses);
+    let watched = Watched {
+        metrics: app.telemetry.http().endpoint(method, endpoint, statuses),
+        endpoint: endpoint.into(),
+        begins_traces: !UNTRACED.contains(&endpoint),
+    };
     let app = Arc::clone(app);
     move |request| {
-        let (app, metrics, handle) = (Arc::clone(&app), metrics.clone(), handle.clone());
+        let (app, watched, handle) = (Arc::clone(&app), watched.clone(), handle.clone());
         Box::pin(async move {
             let _in_flight = InFlight::new(&app.in_flight);
             let shared = Arc::clone(&app);
-            instrumented(&metrics, request, move |request, id| {
+            let tracer = app.telemetry.tracer();
+            instrumented(&watched, tracer, request, move |request, id| {
                 handle(shared, request, id)
             })
             .await

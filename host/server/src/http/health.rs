@@ -119,7 +119,13 @@ pub(crate) async fn metrics(
     _request: Request,
     _id: Arc<str>,
 ) -> Result<Response, ApiError> {
-    let text = app.telemetry.render().map_err(|error| {
+    // With many models it takes milliseconds, and it reads files.
+    let telemetry = Arc::clone(&app.telemetry);
+    let rendered = tokio::task::spawn_blocking(move || telemetry.render()).await;
+    let rendered = rendered
+        .map_err(|error| error.to_string())
+        .and_then(|text| text.map_err(|error| error.to_string()));
+    let text = rendered.map_err(|error| {
         tracing::error!(%error, "metrics");
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,

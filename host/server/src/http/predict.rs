@@ -8,7 +8,7 @@ use std::{
 
 use aegis_registry::{ErrorKind, ModelName, RegistryError, Version};
 use aegis_sandbox::{Call, Failure, Fault, Outcome as Ended, Request as Prediction, Signals};
-use aegis_telemetry::{Outcome, TrapReason};
+use aegis_telemetry::{Outcome, Trace, TrapReason};
 use axum::{
     body::Body,
     extract::Request,
@@ -16,7 +16,7 @@ use axum::{
     response::Response,
 };
 
-use super::{app::App, body, error::ApiError};
+use super::{app::App, body, error::ApiError, instrument::TRACEPARENT};
 use crate::{
     access::Role, listener::Peer, load::limit_label, models::ModelsError, version::LoadedVersion,
 };
@@ -31,7 +31,8 @@ pub(crate) async fn predict(
     id: Arc<str>,
 ) -> Result<Response, ApiError> {
     let start = Instant::now();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let trace: Trace = parts.extensions.remove().unwrap_or_default();
     if let Err(denied) = app.access.admit(Role::Predict, &parts.headers) {
         let peer = parts.extensions.get().copied().unwrap_or(Peer::UNKNOWN);
         app.access.note_refused_prediction(&denied, peer, &id);
@@ -57,7 +58,16 @@ pub(crate) async fn predict(
             return Err(not_resolved(error));
         }
     };
-    let answer = answer(&app, &version, target, &parts.headers, body, &id, start).await;
+    trace.is_about(version.name.as_str(), version.version.get());
+    let asked = Asked {
+        target,
+        headers: &parts.headers,
+        body,
+        id: &id,
+        trace: &trace,
+        start,
+    };
+    let answer = answer(&app, &version, asked).await;
     let mut response = answer.unwrap_or_else(|error| error.into_response(&id));
     name_version(&mut response, &version);
     Ok(response)
@@ -77,15 +87,29 @@ fn not_resolved(error: ModelsError) -> ApiError {
     }
 }
 
+/// A request whose version is known.
+struct Asked<'a> {
+    target: Target,
+    headers: &'a HeaderMap,
+    body: Body,
+    id: &'a Arc<str>,
+    trace: &'a Trace,
+    start: Instant,
+}
+
 async fn answer(
     app: &App,
     version: &LoadedVersion,
-    target: Target,
-    headers: &HeaderMap,
-    body: Body,
-    id: &Arc<str>,
-    start: Instant,
+    asked: Asked<'_>,
 ) -> Result<Response, ApiError> {
+    let Asked {
+        target,
+        headers,
+        body,
+        id,
+        trace,
+        start,
+    } = asked;
     let limit = app.config.max_body_bytes.min(version.request_bytes);
     let mut counted = Counted::new(version);
     let time = app.config.request_timeout;
@@ -97,20 +121,25 @@ async fn answer(
         })?;
     let arrived = Instant::now();
     let deadline = (start + app.config.request_timeout).min(arrived + version.timeout);
-    let _permit = version.admission.enter(deadline).await.map_err(|refusal| {
+    let mut span = trace.span("admission");
+    let admitted = version.admission.enter(deadline).await;
+    let _permit = admitted.map_err(|refusal| {
         let error = ApiError::from(refusal);
+        span.fail(error.code);
         count_refusal(version, &error);
         counted.end(refused_outcome(&error), Some(arrived.elapsed()));
         error
     })?;
+    drop(span);
     let call = Call {
         request_id: Arc::clone(id),
         deadline: Some(deadline),
+        trace: trace.clone(),
     };
     let prediction = Arc::new(Prediction {
         id: id.to_string(),
         content_type: text(headers.get(header::CONTENT_TYPE)),
-        headers: forwarded(headers, &app.config.forward_headers),
+        headers: forwarded(headers, &app.config.forward_headers, trace),
         query: target.rest,
         body,
     });
@@ -209,16 +238,24 @@ fn text(value: Option<&HeaderValue>) -> Option<String> {
     value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-fn forwarded(headers: &HeaderMap, names: &[String]) -> Vec<(String, String)> {
-    names
-        .iter()
-        .flat_map(|name| {
-            headers
-                .get_all(name)
-                .iter()
-                .filter_map(|value| Some((name.clone(), text(Some(value))?)))
-        })
-        .collect()
+/// The headers that the operator lets a handler see. Of the trace it sees its own place, not the
+/// caller's, if there is one.
+fn forwarded(headers: &HeaderMap, names: &[String], trace: &Trace) -> Vec<(String, String)> {
+    let mut forwarded = Vec::new();
+    for name in names {
+        if *name == TRACEPARENT.as_str()
+            && let Some(ids) = trace.ids()
+        {
+            forwarded.push((name.clone(), ids.traceparent()));
+            continue;
+        }
+        for value in headers.get_all(name) {
+            if let Some(value) = text(Some(value)) {
+                forwarded.push((name.clone(), value));
+            }
+        }
+    }
+    forwarded
 }
 
 /// The most headers of a handler that are sent. Their bytes are bounded in the sandbox;
@@ -278,7 +315,7 @@ fn unsendable(version: &LoadedVersion, id: &str, code: &'static str, message: St
 /// Whether a handler may set this header: not those that frame the message (RFC 9110,
 /// 7.6.1), and not those that the host answers for.
 fn may_set(name: &HeaderName) -> bool {
-    const HOSTS: [HeaderName; 11] = [
+    const HOSTS: [HeaderName; 12] = [
         header::CONNECTION,
         header::CONTENT_LENGTH,
         header::CONTENT_TYPE,
@@ -290,6 +327,7 @@ fn may_set(name: &HeaderName) -> bool {
         header::UPGRADE,
         header::SET_COOKIE,
         super::request_id::REQUEST_ID,
+        TRACEPARENT,
     ];
     let name_str = name.as_str();
     !HOSTS.contains(name)
@@ -473,6 +511,7 @@ mod tests {
             "content-length",
             "transfer-encoding",
             "x-request-id",
+            "traceparent",
             "aegis-model",
             "proxy-authenticate",
             "set-cookie",

@@ -2,12 +2,14 @@
 //! metrics and log lines to look at.
 
 mod answer;
+mod collector;
 mod command;
 mod lines;
 mod metrics;
 mod package;
 mod raw;
 mod server;
+mod sink;
 mod tokens;
 
 use std::{
@@ -18,11 +20,13 @@ use std::{
 use serde_json::Value;
 
 pub(crate) use answer::Answer;
+pub(crate) use collector::Collector;
 pub(crate) use command::{Aegis, complained, said};
 pub(crate) use metrics::Metrics;
 pub(crate) use package::{Package, network_file, read as file};
 pub(crate) use raw::Raw;
 pub(crate) use server::{BINARY, Server, Start, send};
+pub(crate) use sink::{Received, SpanSeen};
 pub(crate) use tokens::Tokens;
 
 /// How long anything may take to come about, on a machine with other work.
@@ -65,6 +69,23 @@ pub(crate) fn embeddings() -> bool {
     is_there(".models/embeddings", &files, "embeddings.sh")
 }
 
+/// Whether the collector that telemetry is sent to is there. Where it must be, its absence fails.
+fn rotel() -> bool {
+    is_there(".tools/rotel", &["rotel-agent"], "telemetry-tools.sh")
+}
+
+/// Prometheus' own checker, from the path. Where it must be, its absence fails.
+pub(crate) fn promtool() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|folder| folder.join("promtool"))
+        .find(|file| file.is_file());
+    if found.is_none() {
+        missing("there is no promtool on the path", "k8s-tools.sh");
+    }
+    found
+}
+
 /// Whether a script has brought these into a folder of the repository.
 fn is_there(folder: &str, names: &[&str], script: &str) -> bool {
     let missing: Vec<_> = names
@@ -75,14 +96,16 @@ fn is_there(folder: &str, names: &[&str], script: &str) -> bool {
     if missing.is_empty() {
         return true;
     }
+    let missing_files = missing.join(" and no ");
+    self::missing(&format!("{folder} has no {missing_files}"), script);
+    false
+}
+
+/// Fails where nothing may be missing; says so where it may.
+fn missing(what: &str, script: &str) {
     let required = ["CI", "AEGIS_REQUIRE_RUNTIMES"]
         .iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    assert!(
-        !required,
-        "{folder} has no {}; bring it with scripts/{script}",
-        missing.join(" and no ")
-    );
-    eprintln!("skipped: {folder} has no {missing:?}; scripts/{script} brings it");
-    false
+    assert!(!required, "{what}; bring it with scripts/{script}");
+    eprintln!("skipped: {what}; scripts/{script} brings it");
 }

@@ -11,6 +11,7 @@ use crate::{
     instance::GuestState,
     refusals::Limit,
     text::cut,
+    traced::compute_traced,
 };
 
 /// A guest's `graph-execution-context`. It holds its graph, so it outlives the `graph`
@@ -85,7 +86,8 @@ impl inference::HostGraphExecutionContext for GuestState {
             Ok(inputs) => inputs,
             Err((code, reason)) => return self.nn_error(code, reason),
         };
-        let outputs = match graph.compute(inputs, Some(self.deadline)).await {
+        let deadline = Some(self.deadline);
+        let outputs = match compute_traced(&graph, inputs, deadline, &self.trace).await {
             Ok(outputs) => outputs,
             Err(error) => {
                 let (code, message) = self.describe(error);
