@@ -95,6 +95,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let first = cases.first().context("no cases")?;
     let collector = match &args.collector {
         Some(url) => url.clone(),
+        None if args.protocol != "http" => {
+            bail!("the benchmark's own collector speaks http only: name one with --collector")
+        }
         None => format!("http://{}", sink()?),
     };
     let away = format!("http://{}", closed_port()?);

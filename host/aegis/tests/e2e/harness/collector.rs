@@ -48,7 +48,6 @@ impl Collector {
             .args(["--otlp-http-endpoint", &format!("127.0.0.1:{http}")])
             .args(["--exporter", "otlp", "--otlp-exporter-protocol", "http"])
             .args(["--otlp-exporter-endpoint", &format!("http://{sink}")])
-            .args(["--otlp-exporter-compression", "none"])
             .args(["--batch-timeout", "50ms"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

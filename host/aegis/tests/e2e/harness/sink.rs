@@ -111,7 +111,7 @@ impl Received {
         let mut line = String::new();
         while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
             let path = line.split(' ').nth(1).expect("a path").to_owned();
-            let mut length = 0;
+            let (mut length, mut packed) = (0, false);
             loop {
                 line.clear();
                 if reader.read_line(&mut line).is_err() {
@@ -121,6 +121,10 @@ impl Received {
                     Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                         length = value.trim().parse().expect("a length");
                     }
+                    // rotel packs what it sends on over HTTP, whatever it is told.
+                    Some((name, value)) if name.eq_ignore_ascii_case("content-encoding") => {
+                        packed = value.trim() == "gzip";
+                    }
                     Some(_) => {}
                     None => break,
                 }
@@ -128,6 +132,13 @@ impl Received {
             let mut body = vec![0; length];
             if reader.read_exact(&mut body).is_err() {
                 return;
+            }
+            if packed {
+                let mut unpacked = Vec::new();
+                flate2::read::GzDecoder::new(&*body)
+                    .read_to_end(&mut unpacked)
+                    .expect("gzip");
+                body = unpacked;
             }
             self.keep(&path, &body);
             let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\n\
