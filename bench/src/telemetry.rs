@@ -108,9 +108,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             Some(collector.as_str()),
             &["--trace-sampler", "always_off"],
         ),
-        ("traces, 1 %", Some(collector.as_str()), &["--trace-ratio", "0.01"]),
-        ("traces, all", Some(collector.as_str()), &["--trace-ratio", "1"]),
-        ("all, no collector", Some(away.as_str()), &["--trace-ratio", "1"]),
+        (
+            "traces, 1 %",
+            Some(collector.as_str()),
+            &["--trace-ratio", "0.01"],
+        ),
+        (
+            "traces, all",
+            Some(collector.as_str()),
+            &["--trace-ratio", "1"],
+        ),
+        (
+            "all, no collector",
+            Some(away.as_str()),
+            &["--trace-ratio", "1"],
+        ),
     ];
     let mut sides = Vec::new();
     for (name, collector, flags) in ways {
