@@ -257,7 +257,7 @@ fn telemetry(settings: &ServeSettings) -> anyhow::Result<Telemetry> {
         headers: settings.otlp_headers.clone(),
         timeout: settings.otlp_timeout,
         interval: settings.otlp_interval,
-        service_name: settings.service_name.clone(),
+        service_name: settings.otlp_service_name.clone(),
         sampler: Sampler::new(settings.trace_sampler, settings.trace_ratio),
     };
     Ok(Telemetry::with_otlp(config)?)

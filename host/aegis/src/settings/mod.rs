@@ -220,7 +220,7 @@ settings! {
         /// Share of the traces beginning here that are recorded, for the samplers with a ratio.
         trace_ratio: f64 = Fraction["trace_ratio", "OTEL_TRACES_SAMPLER_ARG"] = ["1.0"];
         /// What this service is called in telemetry: aegis, unless OTEL_RESOURCE_ATTRIBUTES says otherwise.
-        service_name: Option<String> = OptionalName["service_name", "OTEL_SERVICE_NAME"] = [];
+        otlp_service_name: Option<String> = OptionalName["otlp_service_name", "OTEL_SERVICE_NAME"] = [];
     }
     "Process" {
         /// Threads that serve requests; 0 is one for each core. Networks run on threads of their own.

@@ -399,7 +399,10 @@ fn what_opentelemetry_calls_it_holds_where_nothing_of_ours_does() {
     assert_eq!(settings.otlp_interval, Duration::from_secs(15));
     assert_eq!(settings.trace_sampler, SamplerKind::ParentBasedAlwaysOff);
     assert_eq!(settings.trace_ratio, 0.25);
-    assert_eq!(settings.service_name.as_deref(), Some("digits service"));
+    assert_eq!(
+        settings.otlp_service_name.as_deref(),
+        Some("digits service")
+    );
     with_file(
         "otlp_endpoint = \"http://by-file\"\ntrace_ratio = 1",
         |path| {
@@ -467,7 +470,7 @@ fn where_telemetry_goes_is_checked() {
             "\"parentbased_traceidratio\"",
         ),
         ("--otlp-headers", "no value", "HTTP headers as NAME=VALUE"),
-        ("--service-name", " ", "a name of one line"),
+        ("--otlp-service-name", " ", "a name of one line"),
     ] {
         let complaint = resolve(&[flag, value], &[]).unwrap_err().to_string();
         assert!(complaint.contains(told), "{value}: {complaint}");

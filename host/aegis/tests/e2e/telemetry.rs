@@ -60,7 +60,7 @@ async fn a_collector_sees_a_request_in_its_parts() {
     };
     for (index, protocol) in PROTOCOLS.iter().enumerate() {
         let server = tells(&collector, protocol)
-            .flag("--service-name", "digits service")
+            .flag("--otlp-service-name", "digits service")
             .ready()
             .await;
         server
