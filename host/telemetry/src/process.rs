@@ -13,21 +13,18 @@ use crate::table::{MetricSpec, metric};
 
 /// Registers how to read all of it.
 pub(crate) fn observe(meter: &Meter) {
-    let cpu: ObservableCounter<f64> = {
-        let spec = &metric::PROCESS_CPU;
-        meter
-            .f64_observable_counter(spec.name)
-            .with_description(spec.help)
-            .with_unit(spec.unit)
-            .with_callback(|observer| {
-                if let Some(seconds) = Stat::read().and_then(|stat| stat.cpu_seconds()) {
-                    observer.observe(seconds, &[]);
-                }
-            })
-            .build()
-    };
+    let spec = &metric::PROCESS_CPU;
     // The meter keeps the callbacks; the instruments are only tokens.
-    drop(cpu);
+    let _token: ObservableCounter<f64> = meter
+        .f64_observable_counter(spec.name)
+        .with_description(spec.help)
+        .with_unit(spec.unit)
+        .with_callback(|observer| {
+            if let Some(seconds) = Stat::read().and_then(|stat| stat.cpu_seconds()) {
+                observer.observe(seconds, &[]);
+            }
+        })
+        .build();
     gauge(meter, &metric::PROCESS_MEMORY, resident_bytes);
     gauge(meter, &metric::PROCESS_START, started);
     gauge(meter, &metric::PROCESS_THREADS, || {

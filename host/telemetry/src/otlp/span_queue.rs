@@ -54,7 +54,7 @@ impl SpanQueue {
             return;
         }
         waiting.push_back(span);
-        let full = waiting.len() % BATCH == 0;
+        let full = waiting.len().is_multiple_of(BATCH);
         drop(waiting);
         if full {
             self.full_batch.notify_one();
