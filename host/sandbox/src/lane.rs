@@ -290,7 +290,7 @@ fn own_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
     use std::{
         collections::HashSet,
         sync::{
