@@ -23,6 +23,8 @@ pub enum ComputeError {
         graph: String,
         /// How many requests its queue holds.
         capacity: usize,
+        /// How long it takes until those have run, at the pace of the last runs.
+        retry_after: std::time::Duration,
     },
     /// The deadline passed before there was an answer.
     #[error("the deadline passed before the graph answered")]

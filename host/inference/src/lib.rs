@@ -20,7 +20,10 @@ pub use graph::{
 };
 pub use observe::{Observer, RunReport, RunTimes, Unobserved};
 pub use runtime::{BackendStatus, Runtime, RuntimeConfig};
-pub use scheduler::{IN_PLACE_BOUND, Settings, sessions_ended};
+pub use scheduler::{
+    Batching, BatchingMode, BatchingState, IN_PLACE_BOUND, Priority, Settings, Terms,
+    sessions_ended,
+};
 pub use tensor::{
     Element, MAX_RANK, NamedTensor, ParseTensorTypeError, Shape, Tensor, TensorError, TensorType,
 };

@@ -8,7 +8,7 @@ use crate::error::{Attempt, LoadError};
 use crate::graph::{BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec};
 use crate::observe::{Observer, Unobserved};
 use crate::precheck;
-use crate::scheduler::Settings;
+use crate::scheduler::{Budget, Settings};
 
 /// Where the native libraries may be. Empty means: only the places everyone looks in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub struct RuntimeConfig {
     pub openvino: Option<PathBuf>,
     /// Folders to search before the usual ones.
     pub search: Vec<PathBuf>,
+    /// How many threads all graphs together compute on; `None`: one for each core. Graphs whose runs use more at once
+    /// take turns.
+    pub threads: Option<usize>,
 }
 
 /// Whether a backend can serve, and why or why not.
@@ -48,6 +51,7 @@ struct Engines {
     onnxruntime: OnnxRuntime,
     openvino: OpenVino,
     embedded: Embedded,
+    budget: Arc<Budget>,
 }
 
 impl Runtime {
@@ -59,6 +63,7 @@ impl Runtime {
                 onnxruntime: OnnxRuntime::new(config.onnxruntime.clone(), config.search.clone()),
                 openvino: OpenVino::new(config.openvino.clone(), config.search.clone()),
                 embedded: Embedded,
+                budget: Budget::new(config.threads.unwrap_or_else(cores)),
                 config,
             }),
         }
@@ -118,17 +123,26 @@ impl Runtime {
         let settings = Settings {
             sessions: spec.sessions,
             queue_capacity: spec.queue_capacity,
+            threads: spec.intra_op_threads,
+            batching: spec.batching.clone(),
             ..Settings::default()
         };
-        Graph::start(&spec.name, kind, network, settings, observer).map_err(|words| {
-            LoadError::Backend {
+        let budget = &self.engines.budget;
+        Graph::start_within(&spec.name, kind, network, &settings, budget, observer).map_err(
+            |words| LoadError::Backend {
                 graph: spec.name.clone(),
                 attempt: Attempt {
                     backend: kind,
                     words,
                 },
-            }
-        })
+            },
+        )
+    }
+
+    /// How many threads all graphs together compute on.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.engines.budget.threads()
     }
 
     fn open(&self, spec: &GraphSpec) -> Result<(BackendKind, Box<dyn Network>), LoadError> {
@@ -186,6 +200,10 @@ impl Runtime {
             BackendKind::Embedded => &self.engines.embedded,
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The native backends that read these files, best first.

@@ -212,12 +212,9 @@ async fn a_full_queue_refuses_at_once_and_says_how_full() {
     let waiting = [ask(&graph, 1, None), ask(&graph, 2, None)];
     until("both wait", || graph.queue_depth() == 2).await;
     let error = graph.compute(value(3), None).await.unwrap_err();
-    assert_eq!(
-        error,
-        ComputeError::QueueFull {
-            graph: "told".to_owned(),
-            capacity: 2
-        }
+    assert!(
+        matches!(&error, ComputeError::QueueFull { graph, capacity: 2, .. } if graph == "told"),
+        "{error:?}"
     );
     assert_eq!(graph.queue_depth(), 2, "a refused request leaves no trace");
     drop(gate);
@@ -407,6 +404,7 @@ async fn nobody_is_forgotten_under_load() {
         sessions: 2,
         queue_capacity: 10_000,
         in_place_bound: Duration::from_secs(1),
+        ..Settings::default()
     });
     let asked: Vec<_> = (0..5_000)
         .map(|i| {

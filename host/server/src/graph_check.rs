@@ -172,6 +172,7 @@ impl Task {
             onnxruntime: self.onnxruntime,
             openvino: self.openvino,
             search: self.search,
+            threads: None,
         });
         let graph = runtime.load(&spec)?;
         let signature = graph.signature();

@@ -5,7 +5,7 @@ mod spec;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use signature::{Dim, Port, Signature};
 pub use spec::{
@@ -15,7 +15,7 @@ pub use spec::{
 use crate::backend::Network;
 use crate::error::ComputeError;
 use crate::observe::{Observer, RunTimes};
-use crate::scheduler::{Scheduler, Settings};
+use crate::scheduler::{BatchingState, Budget, Scheduler, Settings, Terms};
 use crate::tensor::NamedTensor;
 
 /// A loaded graph. Cheap to clone; its threads end when the last handle is dropped.
@@ -37,6 +37,8 @@ pub struct GraphStats {
     pub queue_depth: usize,
     /// Requests that may wait.
     pub queue_capacity: usize,
+    /// Bytes of input that wait.
+    pub queue_bytes: usize,
     /// Sessions there are; fewer than asked for only while one that panicked is being replaced.
     pub sessions: usize,
     /// Sessions with nothing to do.
@@ -45,6 +47,8 @@ pub struct GraphStats {
     pub runs: u64,
     /// Of these, runs on the caller's own thread.
     pub in_place_runs: u64,
+    /// Requests that runs have answered: more than runs, where they are shared.
+    pub answered: u64,
     /// The median of the warm-up's runs; `None` where no input could be made up or the graph refused it.
     pub warm_up: Option<Duration>,
 }
@@ -62,8 +66,21 @@ impl Graph {
         settings: Settings,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, String> {
+        let budget = Budget::new(settings.sessions.saturating_mul(settings.threads));
+        Self::start_within(name, backend, network, &settings, &budget, observer)
+    }
+
+    /// As [`Graph::start`], with runs that take their turns with those of other graphs.
+    pub(crate) fn start_within(
+        name: &str,
+        backend: BackendKind,
+        network: Box<dyn Network>,
+        settings: &Settings,
+        budget: &Arc<Budget>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, String> {
         let signature = network.signature().clone();
-        let scheduler = Scheduler::start(name, backend, network, settings, observer)?;
+        let scheduler = Scheduler::start(name, backend, network, settings, budget, observer)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 signature,
@@ -104,9 +121,9 @@ impl Graph {
     pub async fn compute(
         &self,
         inputs: Vec<NamedTensor>,
-        deadline: Option<Instant>,
+        terms: impl Into<Terms>,
     ) -> Result<Vec<NamedTensor>, ComputeError> {
-        self.compute_timed(inputs, deadline).await.0
+        self.compute_timed(inputs, terms).await.0
     }
 
     /// As [`Graph::compute`], and says when the run was that answered, or failed to; nothing where the request never
@@ -114,12 +131,12 @@ impl Graph {
     pub async fn compute_timed(
         &self,
         mut inputs: Vec<NamedTensor>,
-        deadline: Option<Instant>,
+        terms: impl Into<Terms>,
     ) -> (Result<Vec<NamedTensor>, ComputeError>, Option<RunTimes>) {
         if let Err(error) = self.inner.signature.check(&mut inputs) {
             return (Err(error), None);
         }
-        self.inner.scheduler.compute(inputs, deadline).await
+        self.inner.scheduler.compute(inputs, terms.into()).await
     }
 
     /// How many requests wait for a session, exactly.
@@ -132,6 +149,23 @@ impl Graph {
     #[must_use]
     pub fn stats(&self) -> GraphStats {
         self.inner.scheduler.stats()
+    }
+
+    /// How requests share runs, and what the trial at load has to say about it.
+    #[must_use]
+    pub fn batching(&self) -> BatchingState {
+        self.inner.scheduler.batching()
+    }
+
+    /// Changes how many sessions there are, how requests share runs and how many may wait, beside the traffic: no request
+    /// fails for it. What it cannot change stays: the threads of a run, what runs in place, and whether rows may share
+    /// runs at all, which was tried at load (a graph loaded with batching off stays without). Blocks while sessions are
+    /// made.
+    ///
+    /// # Errors
+    /// The backend's words when a session cannot be made; the graph serves with those there are.
+    pub fn reconfigure(&self, settings: &Settings) -> Result<(), String> {
+        self.inner.scheduler.reconfigure(settings)
     }
 
     /// Takes no more requests and answers those that wait with [`ComputeError::Closed`]; what runs is finished.

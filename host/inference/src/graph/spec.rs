@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::scheduler::Batching;
+
 /// A word from a manifest or a flag that is none of the known ones.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{word}` is not a {what}: write {known}")]
@@ -210,10 +212,13 @@ pub struct GraphSpec {
     pub intra_op_threads: usize,
     /// The precision computed in.
     pub precision: Precision,
+    /// How requests share runs.
+    pub batching: Batching,
 }
 
 impl GraphSpec {
-    /// One session on the processor, one thread a run, 64 requests waiting at most, the backend chosen by what is there.
+    /// One session on the processor, one thread a run, 64 requests waiting at most and running alone, the backend chosen by
+    /// what is there.
     pub fn new(name: impl Into<String>, files: GraphFiles) -> Self {
         Self {
             name: name.into(),
@@ -225,6 +230,7 @@ impl GraphSpec {
             queue_capacity: 64,
             intra_op_threads: 1,
             precision: Precision::F32,
+            batching: Batching::default(),
         }
     }
 

@@ -1,15 +1,21 @@
-//! Between `compute` and the sessions: a bounded queue, and sessions that run on threads of their own or, where a run
-//! is shorter than the hand-off to another thread, in place on the caller's.
+//! Between `compute` and the sessions: a bounded queue, and sessions that run batches of what waits on threads of their
+//! own or, where a run is shorter than the hand-off to another thread, one request in place on the caller's.
 //!
-//! [`queue`] holds the rules, [`session_thread`] the threads, [`warm_up`] the measurement that tells short runs from
-//! long ones. This module is the way in.
+//! [`queue`] holds the rules, [`rows`] how requests are joined and told apart, [`trial`] whether they may be,
+//! [`session_thread`] the threads, [`budget`] whose turn it is among all graphs, [`warm_up`] the measurement that tells
+//! short runs from long ones. This module is the way in.
 //!
-//! No wake-up is lost: whatever makes work possible (a request that joins, a session that is given back while someone
-//! waits, a session to be replaced) changes the queue under its lock and then wakes one session thread, and a session
-//! thread looks under the lock before it sleeps.
+//! No wake-up is lost: whatever makes work possible (a request that joins while a session is idle, a session that is given
+//! back while someone waits, a session to be replaced) changes the queue under its lock and then wakes one session
+//! thread, and a session thread looks under the lock before it sleeps.
 
+mod budget;
+mod entry;
 mod queue;
+mod rows;
 mod session_thread;
+mod settings;
+mod trial;
 mod warm_up;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,41 +30,24 @@ use crate::error::ComputeError;
 use crate::graph::{BackendKind, GraphStats};
 use crate::observe::{Observer, RunReport, RunTimes};
 use crate::tensor::NamedTensor;
-use queue::{Answer, Queue, Ran, Reply};
+pub(crate) use budget::Budget;
+use budget::Share;
+use entry::{Answer, Reply};
+use queue::{Place, Queue, Ran, Refused, Rules};
 pub use session_thread::sessions_ended;
+pub use settings::{
+    Batching, BatchingMode, BatchingState, IN_PLACE_BOUND, Priority, Settings, Terms,
+};
 use warm_up::WarmUp;
-
-/// A run expected to be shorter than this is made on the caller's thread. Handing it to another thread and back costs
-/// 10 to 30 µs of wake-ups, and up to about 100 µs a task may hold an executor's thread without others noticing.
-pub const IN_PLACE_BOUND: Duration = Duration::from_micros(100);
 
 /// A run in place that took this many bounds counts against the graph (see [`queue`]).
 const OVERRUN: u32 = 4;
 
-/// How a graph is scheduled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Sessions that run side by side, each with a thread of its own.
-    pub sessions: usize,
-    /// Requests that may wait.
-    pub queue_capacity: usize,
-    /// Runs expected to be shorter are made on the caller's thread; zero sends every run to a session thread.
-    pub in_place_bound: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            sessions: 1,
-            queue_capacity: 64,
-            in_place_bound: IN_PLACE_BOUND,
-        }
-    }
-}
-
 /// One graph's queue and sessions. Dropping it ends the threads.
 pub(crate) struct Scheduler {
     shared: Arc<Shared>,
+    /// Held while sessions are made or let go, by one at a time.
+    changing: Mutex<()>,
 }
 
 /// What callers and session threads share.
@@ -69,16 +58,18 @@ struct Shared {
     /// Session threads sleep here.
     work: Condvar,
     network: Box<dyn Network>,
+    share: Share,
     observer: Arc<dyn Observer>,
-    queue_capacity: usize,
     in_place_bound: Duration,
     /// Requests of up to this many bytes may run in place; `None` where no run may.
     in_place_bytes: Option<usize>,
     warm_up: Option<Duration>,
+    /// How requests may share runs at most, as the trial has shown.
+    trial: trial::Outcome,
 }
 
 impl Scheduler {
-    /// Makes and warms up the sessions, and starts a thread for each.
+    /// Makes and warms up the sessions, tries whether requests may share runs, and starts a thread for each session.
     ///
     /// # Errors
     /// The backend's words when a session cannot be made, the system's when a thread cannot be.
@@ -86,19 +77,31 @@ impl Scheduler {
         graph: &str,
         backend: BackendKind,
         network: Box<dyn Network>,
-        settings: Settings,
+        settings: &Settings,
+        budget: &Arc<Budget>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, String> {
         let mut warm_up = WarmUp::of(network.signature());
         let mut sessions = Vec::with_capacity(settings.sessions);
-        for _ in 0..settings.sessions {
-            let session = guarded(|| network.session())?;
-            // One that panics on made-up input is thrown away as it would be on a caller's.
-            match warm_up.run(session) {
-                Some(session) => sessions.push(session),
-                None => sessions.push(guarded(|| network.session())?),
+        let mut trial = None;
+        for _ in 0..settings.sessions.max(1) {
+            let mut session = warm(&*network, &mut warm_up)?;
+            if trial.is_none() {
+                let tried = catch_unwind(AssertUnwindSafe(|| {
+                    trial::run(&mut *session, network.signature(), &settings.batching)
+                }));
+                match tried {
+                    Ok(outcome) => trial = Some(outcome),
+                    Err(panic) => {
+                        discard(session);
+                        session = warm(&*network, &mut warm_up)?;
+                        trial = Some(trial::panicked(&panic_words(&*panic)));
+                    }
+                }
             }
+            sessions.push(session);
         }
+        let trial = trial.unwrap_or_default();
         let median = warm_up.median();
         let in_place_bytes = warm_up.bytes_within(settings.in_place_bound);
         tracing::debug!(
@@ -107,23 +110,28 @@ impl Scheduler {
             sessions = sessions.len(),
             warm_up_us = median.map(|median| median.as_micros()),
             in_place_bytes,
+            max_rows = trial.max_rows,
+            warning = trial.warning,
             "graph warmed up"
         );
+        let rules = rules(settings, &trial);
         let scheduler = Self {
             shared: Arc::new(Shared {
                 graph: graph.to_owned(),
                 backend,
-                queue: Mutex::new(Queue::new(sessions, settings.queue_capacity)),
+                queue: Mutex::new(Queue::new(sessions, rules)),
                 work: Condvar::new(),
                 network,
+                share: budget.share(settings.threads),
                 observer,
-                queue_capacity: settings.queue_capacity,
                 in_place_bound: settings.in_place_bound,
                 in_place_bytes,
                 warm_up: median,
+                trial,
             }),
+            changing: Mutex::new(()),
         };
-        for _ in 0..settings.sessions {
+        for _ in 0..settings.sessions.max(1) {
             // On failure the threads already started end as `scheduler` is dropped.
             session_thread::spawn(Arc::clone(&scheduler.shared))?;
         }
@@ -142,19 +150,53 @@ impl Scheduler {
         self.shared.queue.lock().stats(self.shared.warm_up)
     }
 
+    pub(crate) fn batching(&self) -> BatchingState {
+        let queue = self.shared.queue.lock();
+        let rules = queue.rules();
+        BatchingState {
+            max_rows: rules.axes.as_ref().map_or(1, |_| rules.max_rows),
+            max_wait: rules.max_wait,
+            warning: self.shared.trial.warning.clone(),
+        }
+    }
+
+    /// Changes how many sessions there are, how requests share runs and how many may wait, beside the traffic: no request
+    /// fails for it, and the network is not read again where its sessions share it. Blocks while sessions are made.
+    ///
+    /// Whether rows may share runs, and along which axes, stays as the trial at load has shown.
+    ///
+    /// # Errors
+    /// The backend's words when a session cannot be made, the system's when a thread cannot be: what was made by then
+    /// stays.
+    pub(crate) fn reconfigure(&self, settings: &Settings) -> Result<(), String> {
+        let _one_at_a_time = self.changing.lock();
+        let shared = &self.shared;
+        shared
+            .queue
+            .lock()
+            .set_rules(rules(settings, &shared.trial));
+        // Those of too many sessions go as their threads wake up.
+        shared.work.notify_all();
+        let missing = shared.queue.lock().missing_sessions();
+        for _ in 0..missing {
+            let mut warm_up = WarmUp::of(shared.network.signature());
+            let session = warm(&*shared.network, &mut warm_up)?;
+            shared.queue.lock().add(session);
+            session_thread::spawn(Arc::clone(shared))?;
+        }
+        shared.work.notify_all();
+        Ok(())
+    }
+
     pub(crate) fn close(&self) {
         self.shared.close(&ComputeError::Closed);
     }
 
     /// Answers one request whose inputs have been checked, and says when its run was, if one ended.
-    pub(crate) async fn compute(
-        &self,
-        inputs: Vec<NamedTensor>,
-        deadline: Option<Instant>,
-    ) -> Reply {
+    pub(crate) async fn compute(&self, inputs: Vec<NamedTensor>, terms: Terms) -> Reply {
         let shared = &*self.shared;
         let now = Instant::now();
-        if deadline.is_some_and(|deadline| deadline <= now) {
+        if terms.deadline.is_some_and(|deadline| deadline <= now) {
             return (Err(ComputeError::DeadlineExceeded), None);
         }
         let (answer, mut place) = {
@@ -162,42 +204,44 @@ impl Scheduler {
             if shared.may_run_in_place(&inputs)
                 && let Some(session) = queue.lease_in_place(&inputs)
             {
-                drop(queue);
-                let (answer, compute) = shared.run(session, &inputs, 1, None, now);
-                let times = RunTimes {
-                    queued: now,
-                    started: now,
-                    ended: now + compute,
-                    batch_size: 1,
-                    in_place: true,
-                };
-                return (answer, Some(times));
+                if let Some(turn) = shared.share.try_turn() {
+                    drop(queue);
+                    let reply = shared.run_in_place(session, &inputs, now);
+                    drop(turn);
+                    return reply;
+                }
+                queue.give_back(session);
             }
             let (reply, answer) = oneshot::channel();
-            let id = match queue.join(inputs, deadline, now, reply) {
-                Ok(Some(id)) => id,
-                Ok(None) => {
+            let place = match queue.join(inputs, terms, now, reply) {
+                Ok(place) => place,
+                Err(Refused::Full { retry_after }) => {
                     let full = ComputeError::QueueFull {
                         graph: shared.graph.clone(),
-                        capacity: shared.queue_capacity,
+                        capacity: queue.rules().capacity,
+                        retry_after,
                     };
                     return (Err(full), None);
                 }
-                Err(closed) => return (Err(closed), None),
+                Err(Refused::Closed(reason)) => return (Err(reason), None),
             };
             let depth = queue.depth();
+            // A thread whose session is in a run looks again when that is over.
+            let wake = queue.has_work();
             drop(queue);
-            shared.work.notify_one();
+            if wake {
+                shared.work.notify_one();
+            }
             shared.observer.queued(&shared.graph, depth);
             (
                 answer,
                 PlaceInQueue {
                     shared,
-                    id: Some(id),
+                    place: Some(place),
                 },
             )
         };
-        let answer = match deadline {
+        let answer = match terms.deadline {
             None => answer.await,
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), answer).await {
                 Ok(answer) => answer,
@@ -205,7 +249,10 @@ impl Scheduler {
                 Err(_) => return (Err(ComputeError::DeadlineExceeded), None),
             },
         };
-        place.id = None;
+        // Of a request that was cut, pieces may still wait after the first has failed.
+        if matches!(answer, Ok((Ok(_), _))) {
+            place.place = None;
+        }
         // A session thread answers whatever it takes, so a reply dropped unanswered means that the graph went away.
         answer.unwrap_or((Err(ComputeError::Closed), None))
     }
@@ -217,17 +264,57 @@ impl Drop for Scheduler {
     }
 }
 
+/// What is asked for, as far as the trial has shown it to be possible.
+fn rules(settings: &Settings, trial: &trial::Outcome) -> Rules {
+    let batching = &settings.batching;
+    let axes = match batching.mode {
+        BatchingMode::Off => None,
+        BatchingMode::Auto | BatchingMode::On => trial.axes.clone(),
+    };
+    let max_rows = match batching.mode {
+        BatchingMode::Auto => batching.max_rows.min(trial.max_rows),
+        BatchingMode::On | BatchingMode::Off => batching.max_rows,
+    };
+    let mut preferred: Vec<u32> = batching
+        .preferred_rows
+        .iter()
+        .copied()
+        .filter(|rows| (1..=max_rows).contains(rows))
+        .collect();
+    preferred.sort_unstable();
+    preferred.dedup();
+    Rules {
+        axes,
+        max_rows: max_rows.max(1),
+        max_wait: batching.max_wait,
+        preferred,
+        capacity: settings.queue_capacity,
+        capacity_bytes: settings.queue_bytes,
+        sessions: settings.sessions.max(1),
+    }
+}
+
+/// A session that has made its first runs.
+fn warm(network: &dyn Network, warm_up: &mut WarmUp) -> Result<Box<dyn Session>, String> {
+    let session = guarded(|| network.session())?;
+    match warm_up.run(session) {
+        Some(session) => Ok(session),
+        // One that panics on made-up input is thrown away as it would be on a caller's.
+        None => guarded(|| network.session()),
+    }
+}
+
 /// A caller's place in the queue, given up when the caller goes away before the answer.
 struct PlaceInQueue<'a> {
     shared: &'a Shared,
-    id: Option<u64>,
+    place: Option<Place>,
 }
 
 impl Drop for PlaceInQueue<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            let left = self.shared.queue.lock().leave(id);
-            // The entry's tensors are freed here, after the lock.
+        if let Some(place) = &self.place {
+            let left = self.shared.queue.lock().leave(place);
+            // The entries' tensors are freed here, after the lock.
             drop(left);
         }
     }
@@ -244,55 +331,81 @@ impl Shared {
         })
     }
 
-    /// Runs a batch in a leased session, gives the session back and reports; also says how long the backend took.
-    /// `queued` is how long the batch waited, `None` for a run in place.
-    fn run(
+    /// Runs one request on the caller's thread.
+    fn run_in_place(
         &self,
         mut session: Box<dyn Session>,
         inputs: &[NamedTensor],
-        batch_size: usize,
-        queued: Option<Duration>,
         start: Instant,
-    ) -> (Answer, Duration) {
+    ) -> Reply {
+        let (answer, ran) = self.run(&mut *session, inputs, 1, start, true);
+        let panicked = matches!(answer, Err(ComputeError::Panicked(_)));
+        let mut queue = self.queue.lock();
+        queue.count(ran);
+        let session = if panicked {
+            queue.lose();
+            Some(session)
+        } else {
+            queue.give_back(session);
+            None
+        };
+        // A session thread that gives back looks for work itself; a caller cannot.
+        let wake = queue.has_work();
+        drop(queue);
+        if wake {
+            self.work.notify_one();
+        }
+        session.map(discard);
+        self.report(&answer, ran, Duration::ZERO);
+        let times = RunTimes {
+            queued: start,
+            started: start,
+            ended: start + ran.compute,
+            batch_size: 1,
+            in_place: true,
+        };
+        (answer, Some(times))
+    }
+
+    /// Runs inputs of `batch_size` requests. A session that panicked says so in its answer, and is not to be used again.
+    fn run(
+        &self,
+        session: &mut dyn Session,
+        inputs: &[NamedTensor],
+        batch_size: usize,
+        start: Instant,
+        in_place: bool,
+    ) -> (Answer, Ran) {
         let answer = catch_unwind(AssertUnwindSafe(|| session.run(inputs)));
         let compute = start.elapsed();
+        let answer = answer.unwrap_or_else(|panic| {
+            let words = panic_words(&*panic);
+            tracing::error!(graph = self.graph, backend = %self.backend, words, "a session panicked and is replaced");
+            Err(ComputeError::Panicked(words))
+        });
+        let overran = self
+            .may_run_in_place(inputs)
+            .then(|| compute > self.in_place_bound * OVERRUN);
         let ran = Ran {
-            in_place: queued.is_none(),
-            overran: self
-                .may_run_in_place(inputs)
-                .then(|| compute > self.in_place_bound * OVERRUN),
+            in_place,
+            overran,
+            batch_size,
+            compute,
         };
-        let answer = match answer {
-            Ok(answer) => {
-                let mut queue = self.queue.lock();
-                queue.give_back(session, ran);
-                // A session thread that gives back looks for work itself; a caller cannot.
-                let wake = ran.in_place && queue.has_work();
-                drop(queue);
-                if wake {
-                    self.work.notify_one();
-                }
-                answer
-            }
-            Err(panic) => {
-                let words = panic_words(&*panic);
-                tracing::error!(graph = self.graph, backend = %self.backend, words, "a session panicked and is replaced");
-                self.queue.lock().lose(ran);
-                self.work.notify_one();
-                discard(session);
-                Err(ComputeError::Panicked(words))
-            }
-        };
+        (answer, ran)
+    }
+
+    /// Tells the observer of a run; `queued` is how long the longest-waiting request waited.
+    fn report(&self, answer: &Answer, ran: Ran, queued: Duration) {
         self.observer.ran(RunReport {
             graph: &self.graph,
             backend: self.backend,
-            batch_size,
-            queue: queued.unwrap_or_default(),
-            compute,
+            batch_size: ran.batch_size,
+            queue: queued,
+            compute: ran.compute,
             succeeded: answer.is_ok(),
             in_place: ran.in_place,
         });
-        (answer, compute)
     }
 
     /// Takes nothing any more and tells those who wait why.
@@ -300,8 +413,7 @@ impl Shared {
         let waiting = self.queue.lock().close(reason.clone());
         self.work.notify_all();
         for entry in waiting {
-            // An error only says that the caller has gone away.
-            let _ = entry.reply.send((Err(reason.clone()), None));
+            entry.answer(Err(reason.clone()), None);
         }
     }
 }

@@ -5,15 +5,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use smallvec::SmallVec;
 
-use super::Shared;
-use super::queue::{Entry, Work};
+use super::entry::{Answer, Entry};
+use super::queue::{Next, Ran};
+use super::rows::{self, Buffers, RowAxes, Rows};
+use super::{Shared, discard};
 use crate::backend::{Session, guarded};
 use crate::error::ComputeError;
 use crate::observe::RunTimes;
-
-/// How many requests one run answers. Batching raises it and joins their inputs in [`run_batch`].
-const MOST_IN_A_BATCH: usize = 1;
+use crate::tensor::NamedTensor;
 
 /// How many session threads there are in this process, and that one has ended.
 static ALIVE: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
@@ -73,49 +74,216 @@ pub(super) fn spawn(shared: Arc<Shared>) -> Result<(), String> {
 }
 
 fn serve(shared: &Shared) {
-    let mut expired = Vec::new();
+    let mut spent = Vec::new();
+    let mut buffers = Buffers::default();
     let mut queue = shared.queue.lock();
     loop {
-        let work = queue.take(Instant::now(), MOST_IN_A_BATCH, &mut expired);
-        if !expired.is_empty() {
-            MutexGuard::unlocked(&mut queue, || {
-                for entry in expired.drain(..) {
-                    let _ = entry
-                        .reply
-                        .send((Err(ComputeError::DeadlineExceeded), None));
-                }
-            });
-        }
-        match work {
-            Work::Run(session, batch) => {
+        match queue.next(Instant::now()) {
+            Next::Run => {
+                // Whose turn it is decides another lock; while this thread waits for it, more may come and share the run.
+                let turn = match shared.share.try_turn() {
+                    Some(turn) => turn,
+                    None => MutexGuard::unlocked(&mut queue, || shared.share.turn()),
+                };
+                let taken = queue.take(Instant::now(), &mut spent);
                 if queue.has_work() {
                     // One wake-up may have been meant for several requests.
                     shared.work.notify_one();
                 }
-                MutexGuard::unlocked(&mut queue, || run_batch(shared, session, batch));
+                MutexGuard::unlocked(&mut queue, || {
+                    for entry in spent.drain(..) {
+                        entry.answer(Err(ComputeError::DeadlineExceeded), None);
+                    }
+                    if let Some((session, batch)) = taken {
+                        run_batch(shared, session, batch, &mut buffers);
+                    }
+                    drop(turn);
+                });
             }
-            Work::Replace => MutexGuard::unlocked(&mut queue, || replace(shared)),
-            Work::Wait => shared.work.wait(&mut queue),
-            Work::End => return,
+            Next::Replace => {
+                queue.begin_replacing();
+                MutexGuard::unlocked(&mut queue, || replace(shared));
+            }
+            Next::Retire => {
+                let retired = queue.retire();
+                drop(queue);
+                drop(retired);
+                return;
+            }
+            Next::WaitUntil(until) => {
+                shared.work.wait_until(&mut queue, until);
+            }
+            Next::Wait => shared.work.wait(&mut queue),
+            Next::End => return,
         }
     }
 }
 
-fn run_batch(shared: &Shared, session: Box<dyn Session>, mut batch: Vec<Entry>) {
-    let Some(entry) = batch.pop() else { return };
-    let start = Instant::now();
-    let queued = start.saturating_duration_since(entry.queued);
-    // The session is back before the caller hears, so that its next request finds it.
-    let (answer, compute) = shared.run(session, &entry.inputs, 1, Some(queued), start);
-    let times = RunTimes {
-        queued: entry.queued,
-        started: start,
-        ended: start + compute,
-        batch_size: 1,
-        in_place: false,
+/// Runs a batch, gives the session back and answers every caller with its own rows. What fails in company is run again
+/// alone, so that only the guilty caller is told.
+fn run_batch(shared: &Shared, session: Box<dyn Session>, batch: Vec<Entry>, buffers: &mut Buffers) {
+    let mut leased = Leased {
+        shared,
+        session: Some(session),
+        ran: SmallVec::new(),
     };
-    // An error only says that the caller has gone away.
-    let _ = entry.reply.send((answer, Some(times)));
+    let together = leased.run(&batch, buffers);
+    if together.answer.is_err() && batch.len() > 1 {
+        let apart: Vec<_> = batch
+            .iter()
+            .map(|entry| leased.run_apart(entry, buffers))
+            .collect();
+        drop(leased);
+        for (entry, ran) in batch.into_iter().zip(apart) {
+            let times = ran.times(&entry);
+            entry.answer(ran.answer, times);
+        }
+        return;
+    }
+    // The session is back before the callers hear, so that their next requests find it.
+    drop(leased);
+    let mut from = 0;
+    let alone = batch.len() == 1;
+    for entry in batch {
+        let times = together.times(&entry);
+        let answer = match (&together.answer, &shared.trial.axes) {
+            (Ok(outputs), Some(axes)) if !alone => {
+                let rows = from..from + entry.rows.unwrap_or_default();
+                from = rows.end;
+                rows::slice(&axes.outputs, outputs, &rows).map_err(ComputeError::Backend)
+            }
+            (answer, _) => answer.clone(),
+        };
+        entry.answer(answer, times);
+    }
+}
+
+/// A session on lease, given back when this is dropped.
+struct Leased<'a> {
+    shared: &'a Shared,
+    /// `None` after it panicked.
+    session: Option<Box<dyn Session>>,
+    /// Its runs, told to the queue when it is given back.
+    ran: SmallVec<[Ran; 1]>,
+}
+
+/// What came of a run.
+struct Outcome {
+    answer: Answer,
+    /// When it was, unless it never began.
+    ran: Option<(Instant, Ran)>,
+}
+
+impl Outcome {
+    fn refused(why: ComputeError) -> Self {
+        Self {
+            answer: Err(why),
+            ran: None,
+        }
+    }
+
+    fn times(&self, entry: &Entry) -> Option<RunTimes> {
+        self.ran.map(|(started, ran)| RunTimes {
+            queued: entry.queued,
+            started,
+            ended: started + ran.compute,
+            batch_size: ran.batch_size,
+            in_place: false,
+        })
+    }
+}
+
+impl Leased<'_> {
+    /// Runs the entry alone after it failed in company, unless nobody needs that any more.
+    fn run_apart(&mut self, entry: &Entry, buffers: &mut Buffers) -> Outcome {
+        if entry.is_late(Instant::now()) || !entry.is_wanted() {
+            return Outcome::refused(ComputeError::DeadlineExceeded);
+        }
+        self.run(std::slice::from_ref(entry), buffers)
+    }
+
+    /// Runs the entries as one.
+    fn run(&mut self, batch: &[Entry], buffers: &mut Buffers) -> Outcome {
+        let axes = self.shared.trial.axes.as_deref();
+        match (batch, axes) {
+            // As it is: nothing to join, nothing to copy.
+            ([entry], _) if entry.is_whole() => {
+                self.run_inputs(entry.inputs().tensors, batch, None)
+            }
+            (_, Some(axes)) => {
+                let parts: SmallVec<[Rows<'_>; 32]> = batch.iter().map(Entry::inputs).collect();
+                let rows = parts
+                    .iter()
+                    .map(|part| part.rows.end - part.rows.start)
+                    .sum();
+                match rows::join(&axes.inputs, &parts, buffers) {
+                    Ok(inputs) => {
+                        let outcome = self.run_inputs(&inputs, batch, Some((axes, rows)));
+                        buffers.give_back(inputs);
+                        outcome
+                    }
+                    Err(words) => Outcome::refused(ComputeError::Backend(words)),
+                }
+            }
+            // Without axes nothing is ever put together.
+            (_, None) => Outcome::refused(ComputeError::Closed),
+        }
+    }
+
+    fn run_inputs(
+        &mut self,
+        inputs: &[NamedTensor],
+        batch: &[Entry],
+        joined: Option<(&RowAxes, u32)>,
+    ) -> Outcome {
+        let shared = self.shared;
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => match guarded(|| shared.network.session()) {
+                Ok(session) => session,
+                Err(words) => {
+                    return Outcome::refused(ComputeError::Panicked(format!(
+                        "the session panicked and could not be replaced: {words}"
+                    )));
+                }
+            },
+        };
+        let start = Instant::now();
+        let (mut answer, ran) = shared.run(&mut *session, inputs, batch.len(), start, false);
+        if matches!(answer, Err(ComputeError::Panicked(_))) {
+            discard(session);
+        } else {
+            self.session = Some(session);
+        }
+        if let (Ok(outputs), Some((axes, rows))) = (&answer, joined)
+            && let Err(words) = rows::check(&axes.outputs, outputs, rows)
+        {
+            answer = Err(ComputeError::Backend(words));
+        }
+        self.ran.push(ran);
+        let oldest = batch.iter().map(|entry| entry.queued).min();
+        let queued = oldest.map_or(Duration::ZERO, |oldest| {
+            start.saturating_duration_since(oldest)
+        });
+        shared.report(&answer, ran, queued);
+        Outcome {
+            answer,
+            ran: Some((start, ran)),
+        }
+    }
+}
+
+impl Drop for Leased<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue.lock();
+        for ran in &self.ran {
+            queue.count(*ran);
+        }
+        match self.session.take() {
+            Some(session) => queue.give_back(session),
+            None => queue.lose(),
+        }
+    }
 }
 
 /// Makes a session in place of one that panicked; closes the graph if none is left and none can be made.
@@ -123,7 +291,7 @@ fn replace(shared: &Shared) {
     match guarded(|| shared.network.session()) {
         Ok(session) => {
             let mut queue = shared.queue.lock();
-            queue.replace(session);
+            queue.add(session);
             let wake = queue.has_work();
             drop(queue);
             if wake {
