@@ -272,6 +272,7 @@ impl Side<'_> {
 
 fn call() -> Call {
     Call {
+        priority: aegis_inference::Priority::default(),
         request_id: Arc::from("0198c0de-0000-7000-8000-000000000000"),
         deadline: Some(Instant::now() + Duration::from_millis(TIMEOUT_MS)),
         trace: Default::default(),

@@ -1,10 +1,11 @@
 //! The benchmark: what a sandboxed prediction costs over a bare one, in one table of one run.
 //!
 //! README.md says what each row means. This file reads the command line and puts the parts in
-//! order; `density`, `neighbours` and `telemetry` are runs of their own, and the hidden subcommands are the processes that the benchmark starts of itself, a server
+//! order; `batching`, `density`, `neighbours` and `telemetry` are runs of their own, and the hidden subcommands are the processes that the benchmark starts of itself, a server
 //! and a load generator, so that neither's processor time is counted as the other's.
 
 mod bare;
+mod batching;
 mod cases;
 mod density;
 mod fixture;
@@ -68,13 +69,15 @@ struct RunArgs {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(crate) enum Output {
     Text,
     Json,
 }
 
 #[derive(Subcommand)]
 enum Part {
+    /// What requests gain that share runs, and what the scheduler takes of it.
+    Batching(batching::Args),
     /// A thousand models in one server: memory, start, bringing back what was unloaded.
     Density(density::Args),
     /// A model's latency beside a hostile one.
@@ -92,6 +95,7 @@ enum Part {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match cli.part {
+        Some(Part::Batching(args)) => batching::run(&args),
         Some(Part::Density(args)) => density::run(&args),
         Some(Part::Neighbours(args)) => neighbours::run(&args),
         Some(Part::Telemetry(args)) => telemetry::run(&args),

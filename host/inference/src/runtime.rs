@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, Embedded, Network, OnnxRuntime, OpenVino};
 use crate::error::{Attempt, LoadError};
-use crate::graph::{BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec};
+use crate::graph::{BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec, Target};
 use crate::observe::{Observer, Unobserved};
 use crate::precheck;
 use crate::scheduler::{Budget, Settings};
@@ -119,7 +119,21 @@ impl Runtime {
             graph: spec.name.clone(),
             refusal,
         })?;
-        let (kind, network) = self.open(spec)?;
+        let mut warning = None;
+        let (kind, network) = match self.open(spec) {
+            Err(error) if spec.target == Target::Gpu && spec.fallback => {
+                let processor = GraphSpec {
+                    target: Target::Cpu,
+                    ..spec.clone()
+                };
+                let opened = self.open(&processor)?;
+                let words = format!("it runs on the processor, as fallback allows: {error}");
+                tracing::warn!(graph = spec.name, "{words}");
+                warning = Some(words);
+                opened
+            }
+            opened => opened?,
+        };
         let settings = Settings {
             sessions: spec.sessions,
             queue_capacity: spec.queue_capacity,
@@ -128,15 +142,16 @@ impl Runtime {
             ..Settings::default()
         };
         let budget = &self.engines.budget;
-        Graph::start_within(&spec.name, kind, network, &settings, budget, observer).map_err(
-            |words| LoadError::Backend {
+        let graph = Graph::start_within(&spec.name, kind, network, &settings, budget, observer);
+        graph
+            .map(|graph| graph.with_warning(warning))
+            .map_err(|words| LoadError::Backend {
                 graph: spec.name.clone(),
                 attempt: Attempt {
                     backend: kind,
                     words,
                 },
-            },
-        )
+            })
     }
 
     /// How many threads all graphs together compute on.

@@ -24,7 +24,7 @@ file = "digits.onnx"
 backend = "openvino"
 target = "gpu"
 sessions = 4
-batching = { max_batch_size = 8, max_latency_ms = 2 }
+batching = { max_batch_size = 8, max_latency_ms = 2, preferred_batch_sizes = [4, 8], axes = { state = 1, rate = "shared" } }
 precision = "backend-default"
 
 [[graph]]
@@ -64,14 +64,13 @@ fn a_full_manifest_is_read_whole() {
     assert_eq!(digits.target, GraphTarget::Gpu);
     assert_eq!(digits.sessions, 4);
     assert_eq!(digits.precision, Precision::BackendDefault);
-    assert!(matches!(
-        digits.batching,
-        Some(Batching {
-            max_batch_size: 8,
-            max_latency_ms: 2,
-            ..
-        })
-    ));
+    let Some(Batching::On(batching)) = &digits.batching else {
+        unreachable!("it is written")
+    };
+    assert_eq!((batching.max_batch_size, batching.max_latency_ms), (8, 2));
+    assert_eq!(batching.preferred_batch_sizes, [4, 8]);
+    let axes: Vec<_> = batching.axes.iter().map(|(name, axis)| (&**name, *axis)).collect();
+    assert_eq!(axes, [("rate", BatchAxis::Shared), ("state", BatchAxis::At(1))]);
     assert_eq!(digits.weights, None);
     assert_eq!(ir.weights.as_ref().unwrap().as_str(), "ir/net.bin");
     assert_eq!(
@@ -147,7 +146,7 @@ fn an_unknown_key_is_named_and_a_slip_is_recognised() {
     refused(
         text,
         "model.toml line 5, column 34, `graph[0].batching.preferred`: no such key in `graph[0].batching`; there are \
-         max_batch_size, max_latency_ms",
+         max_batch_size, max_latency_ms, preferred_batch_sizes, axes",
     );
 }
 

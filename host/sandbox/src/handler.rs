@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_inference::Graph;
+use aegis_inference::{Graph, Priority, Terms};
 use aegis_telemetry::Trace;
 use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle};
 use wasmtime::component::InstancePre;
@@ -105,6 +105,8 @@ pub struct Call {
     pub request_id: Arc<str>,
     /// When the caller stops waiting; the model's own limit holds as well.
     pub deadline: Option<Instant>,
+    /// Before whom its networks run.
+    pub priority: Priority,
     /// Where the call belongs in the request's trace.
     pub trace: Trace,
 }
@@ -392,7 +394,11 @@ impl HandlerInner {
         drop(span);
         let instantiate = ready.made_in.take();
         let mut span = call.trace.span("predict");
-        ready.begin(request_id, deadline, span.trace());
+        let terms = Terms {
+            deadline: Some(deadline),
+            priority: call.priority,
+        };
+        ready.begin(request_id, terms, span.trace());
         // Compute keeps to the deadline and so does running wasm; the timer is for what
         // else a guest can wait for (clocks). It is only set when the call really waits.
         let ended = tokio::time::timeout_at(deadline.into(), export.call(&mut ready)).await;

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_inference::{Priority, Terms};
 use aegis_telemetry::Trace;
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
@@ -35,6 +36,8 @@ pub(crate) struct GuestState {
     pub(crate) table: ResourceTable,
     pub(crate) memory: MemoryLimiter,
     pub(crate) deadline: Instant,
+    /// Before whom its networks run.
+    pub(crate) priority: Priority,
     /// Where the call that it serves belongs.
     pub(crate) trace: Trace,
     /// What the instance holds of `wasi:nn`.
@@ -62,6 +65,7 @@ impl GuestState {
             table,
             // Far enough for instantiation; a call sets its own.
             deadline: Instant::now() + limits.init_timeout,
+            priority: Priority::default(),
             trace: Trace::default(),
             nn: Usage::default(),
             refusals: Refusals::default(),
@@ -211,13 +215,16 @@ impl Ready {
         state.memory.used().saturating_add(state.nn.bytes()) > LARGE
     }
 
-    /// Starts a call: from here on log lines carry `request_id`, `deadline` holds, and what is
+    /// Starts a call: from here on log lines carry `request_id`, `terms` hold, and what is
     /// computed belongs to `trace`.
-    pub(crate) fn begin(&mut self, request_id: &Arc<str>, deadline: Instant, trace: &Trace) {
+    pub(crate) fn begin(&mut self, request_id: &Arc<str>, terms: Terms, trace: &Trace) {
         // An instance made ahead has slept through many ticks.
         self.store.set_epoch_deadline(1);
         let state = self.store.data_mut();
-        state.deadline = deadline;
+        if let Some(deadline) = terms.deadline {
+            state.deadline = deadline;
+        }
+        state.priority = terms.priority;
         state.trace = trace.clone();
         state.log.begin(request_id);
     }

@@ -1,9 +1,7 @@
 //! Running a graph as a part of a traced request. `inference` knows no traces: it says when things
 //! were, and the spans are made here.
 
-use std::time::Instant;
-
-use aegis_inference::{ComputeError, Graph, NamedTensor};
+use aegis_inference::{ComputeError, Graph, NamedTensor, Terms};
 use aegis_telemetry::Trace;
 
 /// As [`Graph::compute`], with the spans `queue` and `compute` in `trace`. A run in place has
@@ -14,15 +12,15 @@ use aegis_telemetry::Trace;
 pub async fn compute_traced(
     graph: &Graph,
     inputs: Vec<NamedTensor>,
-    deadline: Option<Instant>,
+    terms: Terms,
     trace: &Trace,
 ) -> Result<Vec<NamedTensor>, ComputeError> {
     if !trace.is_recorded() {
-        return graph.compute(inputs, deadline).await;
+        return graph.compute(inputs, terms).await;
     }
     let mut queue = trace.span("queue");
     queue.text("aegis.graph", graph.name());
-    let (answer, times) = graph.compute_timed(inputs, deadline).await;
+    let (answer, times) = graph.compute_timed(inputs, terms).await;
     let failed = answer.as_ref().err().map(word);
     let Some(times) = times else {
         if let Some(word) = failed {

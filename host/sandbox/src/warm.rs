@@ -297,6 +297,7 @@ mod tests {
             let call = Call {
                 request_id: "test".into(),
                 deadline: None,
+                priority: Priority::default(),
                 trace: Default::default(),
             };
             let request = Arc::new(Request {

@@ -3,9 +3,9 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,13 +14,36 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// arrival.
 pub(crate) struct Admission {
     running: Arc<Semaphore>,
+    max_concurrency: usize,
     waiting: AtomicUsize,
     max_queue: usize,
+    /// How long requests are inside, lately, in nanoseconds.
+    service: Arc<AtomicU64>,
 }
 
 /// A request's place inside. Given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Permit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct Permit {
+    _place: OwnedSemaphorePermit,
+    since: Instant,
+    service: Arc<AtomicU64>,
+}
+
+/// Of the times that requests are inside, how much the last one counts: one part in so many.
+const SMOOTHING: u64 = 8;
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let took = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let before = self.service.load(Ordering::Relaxed);
+        let now = match before {
+            0 => took,
+            before => before - before / SMOOTHING + took / SMOOTHING,
+        };
+        // Requests that end together may lose one another's word, which the next ones repeat.
+        self.service.store(now, Ordering::Relaxed);
+    }
+}
 
 /// Why a request does not get in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +52,8 @@ pub(crate) enum Refusal {
     QueueFull {
         /// How many do.
         max_queue: usize,
+        /// How long it takes, at the pace of the last requests, until those have been answered.
+        retry_after: Duration,
     },
     /// The request's time ran out while it waited.
     Deadline,
@@ -38,8 +63,10 @@ impl Admission {
     pub(crate) fn new(max_concurrency: usize, max_queue: usize) -> Admission {
         Admission {
             running: Arc::new(Semaphore::new(max_concurrency)),
+            max_concurrency: max_concurrency.max(1),
             waiting: AtomicUsize::new(0),
             max_queue,
+            service: Arc::default(),
         }
     }
 
@@ -47,15 +74,36 @@ impl Admission {
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<Permit, Refusal> {
         // tokio's semaphore is fair: while others wait, nothing is left for this to take.
         if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
-            return Ok(Permit(permit));
+            return Ok(self.permit(permit));
         }
-        let _place = Place::take(&self.waiting, self.max_queue)?;
+        let _place = Place::take(&self.waiting, self.max_queue).ok_or_else(|| {
+            Refusal::QueueFull {
+                max_queue: self.max_queue,
+                retry_after: self.retry_after(),
+            }
+        })?;
         match tokio::time::timeout_at(deadline.into(), Arc::clone(&self.running).acquire_owned())
             .await
         {
-            Ok(Ok(permit)) => Ok(Permit(permit)),
+            Ok(Ok(permit)) => Ok(self.permit(permit)),
             // The semaphore is never closed; if it were, nobody would get in.
             Ok(Err(_)) | Err(_) => Err(Refusal::Deadline),
+        }
+    }
+
+    /// When one that is turned away now is likely to find a place: when those before it have been answered, at
+    /// the pace of the last requests.
+    pub(crate) fn retry_after(&self) -> Duration {
+        let service = Duration::from_nanos(self.service.load(Ordering::Relaxed));
+        let before = self.waiting() + self.max_concurrency;
+        service.mul_f64(before as f64 / self.max_concurrency as f64)
+    }
+
+    fn permit(&self, place: OwnedSemaphorePermit) -> Permit {
+        Permit {
+            _place: place,
+            since: Instant::now(),
+            service: Arc::clone(&self.service),
         }
     }
 
@@ -69,13 +117,13 @@ impl Admission {
 struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize, max: usize) -> Result<Place<'a>, Refusal> {
+    fn take(waiting: &'a AtomicUsize, max: usize) -> Option<Place<'a>> {
         waiting
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 (count < max).then_some(count + 1)
             })
+            .ok()
             .map(|_| Place(waiting))
-            .map_err(|_| Refusal::QueueFull { max_queue: max })
     }
 }
 
@@ -105,10 +153,8 @@ mod tests {
         let mut second = Box::pin(admission.enter(soon()));
         assert!(futures_util::poll!(&mut second).is_pending());
         assert_eq!(admission.waiting(), 1);
-        assert_eq!(
-            admission.enter(soon()).await.unwrap_err(),
-            Refusal::QueueFull { max_queue: 1 }
-        );
+        let refusal = admission.enter(soon()).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::QueueFull { max_queue: 1, .. }));
         drop(first);
         second.await.unwrap();
         assert_eq!(admission.waiting(), 0);
@@ -133,6 +179,30 @@ mod tests {
         assert!(futures_util::poll!(&mut leaver).is_pending());
         drop(leaver);
         assert_eq!(admission.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_turned_away_is_told_how_long_the_others_take() {
+        let admission = Admission::new(2, 4);
+        assert_eq!(admission.retry_after(), Duration::ZERO, "nothing is known yet");
+        for _ in 0..3 {
+            let inside = admission.enter(soon()).await.unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            drop(inside);
+        }
+        let one_after_the_other = admission.retry_after();
+        assert!((20..200).contains(&one_after_the_other.as_millis()));
+        let _inside = (
+            admission.enter(soon()).await.unwrap(),
+            admission.enter(soon()).await.unwrap(),
+        );
+        let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(admission.enter(soon()))).collect();
+        for waiting in &mut waiting {
+            assert!(futures_util::poll!(waiting).is_pending());
+        }
+        // Four wait behind two: three times as long.
+        let behind = admission.retry_after().as_secs_f64() / one_after_the_other.as_secs_f64();
+        assert!((2.9..3.1).contains(&behind), "{behind}");
     }
 
     proptest! {
@@ -160,7 +230,8 @@ mod tests {
                             match futures_util::poll!(&mut entering) {
                                 std::task::Poll::Ready(Ok(permit)) => inside.push(permit),
                                 std::task::Poll::Ready(Err(refusal)) => {
-                                    assert_eq!(refusal, Refusal::QueueFull { max_queue: queue });
+                                    let full = matches!(refusal, Refusal::QueueFull { max_queue, .. } if max_queue == queue);
+                                    assert!(full);
                                     assert_eq!(waiting.len(), queue);
                                 }
                                 std::task::Poll::Pending => waiting.push(entering),

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use aegis_inference::{ComputeError, Graph, NamedTensor, Shape, Tensor, TensorType};
+use aegis_inference::{ComputeError, Graph, NamedTensor, Shape, Tensor, TensorType, Terms};
 use aegis_registry::manifest::EffectiveLimits;
 use aegis_sandbox::{
     Call, Failure, Fault, Limit, Outcome, Problem, Refusals, Request, Response, compute_traced,
@@ -106,7 +106,11 @@ impl DirectGraph {
         let inputs = parse(&request.body)?;
         let own = Instant::now() + self.timeout;
         let deadline = call.deadline.map_or(own, |callers| callers.min(own));
-        let outputs = compute_traced(&self.graph, inputs, Some(deadline), trace).await;
+        let terms = Terms {
+            deadline: Some(deadline),
+            priority: call.priority,
+        };
+        let outputs = compute_traced(&self.graph, inputs, terms, trace).await;
         let outputs = outputs.map_err(|error| {
             match error {
                 ComputeError::QueueFull { .. } => refusals.add(Limit::Queue, 1),

@@ -75,6 +75,7 @@ impl BytesLoader {
         };
         graph_check::in_worker(workers, &self.runtime, NAME, spec, bounds)
             .await
+            .map(drop)
             .map_err(refused)
     }
 }

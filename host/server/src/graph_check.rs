@@ -5,7 +5,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use aegis_inference::{
-    BackendChoice, GraphFiles, GraphSpec, LoadError, Precision, Runtime, RuntimeConfig, Target,
+    BackendChoice, Batching, BatchingMode, GraphFiles, GraphSpec, LoadError, Precision, Runtime, RuntimeConfig, Target,
     precheck::Refusal,
 };
 use aegis_sandbox::worker::{Answer, Bounds, WorkerError, Workers, run_child};
@@ -123,6 +123,46 @@ struct Task {
     backend: String,
     target: String,
     precision: String,
+    fallback: bool,
+    batching: BatchingTask,
+}
+
+/// How requests to the graph are to share runs, for the trial of it.
+#[derive(Serialize, Deserialize)]
+struct BatchingTask {
+    /// `None`: not at all.
+    automatic: Option<bool>,
+    max_rows: u32,
+    axes: Vec<(String, Option<usize>)>,
+}
+
+impl From<&Batching> for BatchingTask {
+    fn from(batching: &Batching) -> BatchingTask {
+        BatchingTask {
+            automatic: match batching.mode {
+                BatchingMode::Off => None,
+                BatchingMode::Auto => Some(true),
+                BatchingMode::On => Some(false),
+            },
+            max_rows: batching.max_rows,
+            axes: batching.axes.clone(),
+        }
+    }
+}
+
+impl From<BatchingTask> for Batching {
+    fn from(task: BatchingTask) -> Batching {
+        Batching {
+            mode: match task.automatic {
+                None => BatchingMode::Off,
+                Some(true) => BatchingMode::Auto,
+                Some(false) => BatchingMode::On,
+            },
+            max_rows: task.max_rows,
+            axes: task.axes,
+            ..Batching::default()
+        }
+    }
 }
 
 impl Task {
@@ -142,6 +182,8 @@ impl Task {
             backend: spec.backend.to_string(),
             target: spec.target.to_string(),
             precision: spec.precision.to_string(),
+            fallback: spec.fallback,
+            batching: (&spec.batching).into(),
         }
     }
 
@@ -166,6 +208,8 @@ impl Task {
             backend,
             target,
             precision,
+            fallback: self.fallback,
+            batching: self.batching.into(),
             ..GraphSpec::new(self.name, files)
         };
         let runtime = Runtime::new(RuntimeConfig {
@@ -180,6 +224,7 @@ impl Task {
             backend: graph.backend().name().to_owned(),
             inputs: signature.inputs.len(),
             outputs: signature.outputs.len(),
+            warnings: graph.warnings(),
         };
         // It ends with the process, at once: taking it apart first would only be one more
         // chance for native code to crash after all has been seen.
@@ -194,16 +239,19 @@ struct Loaded {
     backend: String,
     inputs: usize,
     outputs: usize,
+    /// What is not well though it loads.
+    warnings: Vec<String>,
 }
 
-/// Has a worker parse and warm up a graph of `model`.
+/// Has a worker parse and warm up a graph of `model`, and try whether requests may share its runs: what is not well
+/// though it loads.
 pub(crate) async fn in_worker(
     workers: &Workers,
     runtime: &Runtime,
     model: &str,
     spec: &GraphSpec,
     bounds: Bounds,
-) -> Result<(), GraphFault> {
+) -> Result<Vec<String>, GraphFault> {
     let task = Task::new(runtime.config(), spec);
     let graph = || spec.name.clone();
     let answer: Answer<Result<Loaded, GraphFault>> = workers
@@ -233,7 +281,7 @@ pub(crate) async fn in_worker(
         outputs = loaded.outputs,
         "the graph loads"
     );
-    Ok(())
+    Ok(loaded.warnings)
 }
 
 /// The worker itself. For its `main`.

@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, iter, path::PathBuf, sync::Arc, time::Duration};
 
 use aegis_inference::{
-    BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec, Observer, Precision, RunReport,
+    BackendChoice, Batching, BatchingMode, BackendKind, Graph, GraphFiles, GraphSpec, Observer, Precision, RunReport,
     Runtime, Target,
 };
 use aegis_registry::{
     Manifest, PackageDir, Version,
     manifest::{
-        self, EffectiveLimits, GraphBackend, GraphTarget, InitGrant as ManifestGrant, Limits,
+        self, BatchAxis, EffectiveLimits, GraphBackend, GraphTarget, InitGrant as ManifestGrant, Limits,
         Precision as ManifestPrecision,
     },
 };
@@ -135,7 +135,7 @@ impl Loader {
     pub(crate) async fn check(
         &self,
         package: &PackageDir,
-    ) -> Result<Option<PrepareReport>, PackageLoadError> {
+    ) -> Result<Checked, PackageLoadError> {
         let checked = self.try_out(package).await;
         if let Err(error) = &checked {
             tracing::warn!(
@@ -150,13 +150,16 @@ impl Loader {
     async fn try_out(
         &self,
         package: &PackageDir,
-    ) -> Result<Option<PrepareReport>, PackageLoadError> {
+    ) -> Result<Checked, PackageLoadError> {
         let manifest = package.manifest();
         self.one_graph_without_handler(manifest)?;
         self.within_limits(package).await?;
-        self.check_graphs(package).await?;
+        let warnings = self.check_graphs(package).await?;
         let Some(bytes) = read_handler(package).await? else {
-            return Ok(None);
+            return Ok(Checked {
+                handler: None,
+                warnings,
+            });
         };
         let limits = manifest.limits.effective(&self.ceilings);
         let spec = PrepareSpec {
@@ -165,7 +168,10 @@ impl Loader {
             config: manifest.config.clone(),
             init_grants: init_grants(manifest),
         };
-        Ok(Some(self.sandbox.prepare(bytes, spec).await?))
+        Ok(Checked {
+            handler: Some(self.sandbox.prepare(bytes, spec).await?),
+            warnings,
+        })
     }
 
     /// Loads a version for serving.
@@ -282,30 +288,34 @@ impl Loader {
         Ok(())
     }
 
-    /// Sees that the package's graphs load within their limits. Without isolation a parser
-    /// that is out of time is left to itself.
-    async fn check_graphs(&self, package: &PackageDir) -> Result<(), PackageLoadError> {
+    /// Sees that the package's graphs load within their limits, and says what is not well with them though they
+    /// do. Without isolation a parser that is out of time is left to itself.
+    async fn check_graphs(&self, package: &PackageDir) -> Result<Vec<String>, PackageLoadError> {
         let manifest = package.manifest();
         let limits = manifest.limits.effective(&self.ceilings);
         let bounds = Bounds {
             time: Duration::from_millis(limits.graph_load_ms.into()),
             memory_bytes: u64::from(limits.graph_load_mib) << 20,
         };
+        let mut warnings = Vec::new();
         for graph in &manifest.graphs {
             let spec = graph_spec(package, graph, &limits);
-            match self.sandbox.workers() {
+            let warnings_here = match self.sandbox.workers() {
                 Some(workers) => {
                     let model = manifest.name.as_str();
-                    graph_check::in_worker(workers, &self.runtime, model, &spec, bounds).await?;
+                    graph_check::in_worker(workers, &self.runtime, model, &spec, bounds).await?
                 }
                 None => {
-                    tokio::time::timeout(bounds.time, self.graph(&spec, None))
+                    let graph = tokio::time::timeout(bounds.time, self.graph(&spec, None))
                         .await
                         .map_err(|_| GraphFault::timeout(&spec.name, bounds.time))??;
+                    graph.warnings()
                 }
-            }
+            };
+            let all = warnings_here.into_iter().chain(oversubscribed(&spec, self.runtime.threads()));
+            warnings.extend(all.map(|warning| format!("graph `{}`: {warning}", spec.name)));
         }
-        Ok(())
+        Ok(warnings)
     }
 
     /// Loads the package's graphs.
@@ -336,6 +346,26 @@ impl Loader {
         .map_err(|error| PackageLoadError::Host(format!("the loader of a graph failed: {error}")))?
         .map_err(|error| GraphFault::from(error).into())
     }
+}
+
+/// What the check of a package found.
+pub(crate) struct Checked {
+    /// What became of its handler, if it has one.
+    pub(crate) handler: Option<PrepareReport>,
+    /// What is not well with it, though it serves.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// That a graph's sessions want more threads than there are, if they do.
+fn oversubscribed(spec: &GraphSpec, threads: usize) -> Option<String> {
+    let wanted = spec.sessions.saturating_mul(spec.intra_op_threads);
+    (wanted > threads).then(|| {
+        format!(
+            "{} sessions of {} threads each are more than the {threads} that networks compute on here \
+             (inference_threads): they take turns",
+            spec.sessions, spec.intra_op_threads
+        )
+    })
 }
 
 async fn read_handler(package: &PackageDir) -> Result<Option<Vec<u8>>, PackageLoadError> {
@@ -399,15 +429,48 @@ fn graph_spec(
         GraphTarget::Cpu => Target::Cpu,
         GraphTarget::Gpu => Target::Gpu,
     };
+    spec.fallback = graph.fallback;
     spec.precision = match graph.precision {
         ManifestPrecision::F32 => Precision::F32,
         ManifestPrecision::BackendDefault => Precision::BackendDefault,
     };
     spec.sessions = graph.sessions as usize;
+    spec.batching = batching(graph.batching.as_ref());
     // Admission lets at most this many of the model's requests in, and each waits for at
     // most one graph at a time: the graph's queue is never the narrower one.
     spec.queue_capacity = (limits.max_concurrency as usize).max(1);
     spec
+}
+
+/// How requests share runs: as the manifest says, else where it is safe and gains.
+fn batching(asked: Option<&manifest::Batching>) -> Batching {
+    let settings = match asked {
+        None => {
+            return Batching {
+                mode: BatchingMode::Auto,
+                ..Batching::default()
+            };
+        }
+        Some(manifest::Batching::Off) => return Batching::default(),
+        Some(manifest::Batching::On(settings)) => settings,
+    };
+    Batching {
+        mode: BatchingMode::On,
+        max_rows: settings.max_batch_size,
+        max_wait: Duration::from_millis(settings.max_latency_ms.into()),
+        preferred_rows: settings.preferred_batch_sizes.clone(),
+        axes: settings
+            .axes
+            .iter()
+            .map(|(name, axis)| {
+                let axis = match axis {
+                    BatchAxis::At(axis) => Some(*axis as usize),
+                    BatchAxis::Shared => None,
+                };
+                (name.clone(), axis)
+            })
+            .collect(),
+    }
 }
 
 const MIB: usize = 1 << 20;

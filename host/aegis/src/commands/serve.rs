@@ -67,7 +67,22 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         onnxruntime: settings.onnxruntime.clone(),
         openvino: settings.openvino.clone(),
         search: settings.runtimes.clone(),
+        threads: (settings.inference_threads > 0).then_some(settings.inference_threads),
     });
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tracing::info!(
+        cores,
+        worker_threads = tokio::runtime::Handle::current().metrics().num_workers(),
+        inference_threads = runtime.threads(),
+        "processors are shared out"
+    );
+    if runtime.threads() > cores {
+        tracing::warn!(
+            "networks may compute on {} threads (inference_threads), and there are {cores} cores: runs will be set aside \
+             for one another",
+            runtime.threads()
+        );
+    }
     let telemetry = Arc::new(telemetry(&settings)?);
     let _executor = telemetry.runtime("executor", tokio::runtime::Handle::current());
     let models = Models::new(

@@ -201,6 +201,8 @@ settings! {
         onnxruntime: Option<PathBuf> = OptionalPath["onnxruntime"] = [];
         /// OpenVINO's C library, or its folder; the only place looked in. Else it is searched for.
         openvino: Option<PathBuf> = OptionalPath["openvino"] = [];
+        /// Threads that all networks together compute on; 0 is one for each core. Networks whose runs want more take turns.
+        inference_threads: usize = Number<0, 1024>["inference_threads"] = ["0"];
         /// Folders to search for both before the usual places (beside the program, .runtimes, the system's). May be given more than once.
         runtimes: Vec<PathBuf> = Folders["runtimes"] = [];
     }

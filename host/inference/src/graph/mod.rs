@@ -27,6 +27,8 @@ pub struct Graph {
 struct Inner {
     signature: Signature,
     scheduler: Scheduler,
+    /// What is not well with how it was opened.
+    warning: Option<String>,
 }
 
 /// What a graph is doing at this moment.
@@ -85,8 +87,25 @@ impl Graph {
             inner: Arc::new(Inner {
                 signature,
                 scheduler,
+                warning: None,
             }),
         })
+    }
+
+    /// The same, with what is not well about it. For a graph that nobody shares yet; else it is lost.
+    pub(crate) fn with_warning(mut self, warning: Option<String>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.warning = warning;
+        }
+        self
+    }
+
+    /// What is not well with it though it serves: that it runs on another device than was asked for, or why its requests
+    /// do not share runs, or should not.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let batching = self.inner.scheduler.batching().warning;
+        self.inner.warning.iter().cloned().chain(batching).collect()
     }
 
     /// The graph's name.

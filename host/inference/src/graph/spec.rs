@@ -97,7 +97,7 @@ impl FromStr for BackendChoice {
     }
 }
 
-/// The device a graph runs on. A device that is not there is an error, never another device.
+/// The device a graph runs on. A device that is not there is an error, and never silently another device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Target {
     /// The processor.
@@ -204,6 +204,8 @@ pub struct GraphSpec {
     pub backend: BackendChoice,
     /// The device.
     pub target: Target,
+    /// Whether the processor will do where that device is not there; [`crate::Graph::warnings`] then says so.
+    pub fallback: bool,
     /// How many copies run side by side, each on a thread of its own. At least 1.
     pub sessions: usize,
     /// How many requests may wait for a session. At least 1.
@@ -226,6 +228,7 @@ impl GraphSpec {
             external_data: None,
             backend: BackendChoice::Auto,
             target: Target::Cpu,
+            fallback: false,
             sessions: 1,
             queue_capacity: 64,
             intra_op_threads: 1,

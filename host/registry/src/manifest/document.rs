@@ -170,6 +170,16 @@ impl<'d> Field<'d> {
             .ok_or_else(|| self.expected("true or false, without quotes"))
     }
 
+    /// The value, if it is true or false.
+    pub(super) fn as_boolean(&self) -> Option<bool> {
+        self.value.as_bool()
+    }
+
+    /// The value, if it is a string.
+    pub(super) fn as_string(&self) -> Option<&'d str> {
+        self.value.as_str()
+    }
+
     /// A whole number of `range`.
     pub(super) fn integer(&self, range: RangeInclusive<u32>) -> Result<u32, ManifestError> {
         let allowed = format!("a whole number from {} to {}", range.start(), range.end());
@@ -193,10 +203,24 @@ impl<'d> Field<'d> {
         &self,
         known: &'static [&'static str],
     ) -> Result<Section<'d>, ManifestError> {
-        let table = self
-            .value
-            .as_table()
-            .ok_or_else(|| self.expected("a table"))?;
+        self.section_as("a table", known)
+    }
+
+    /// As [`Field::section`], where something else would have been right too.
+    pub(super) fn section_or(
+        &self,
+        others: &str,
+        known: &'static [&'static str],
+    ) -> Result<Section<'d>, ManifestError> {
+        self.section_as(&format!("{others} or a table"), known)
+    }
+
+    fn section_as(
+        &self,
+        what: &str,
+        known: &'static [&'static str],
+    ) -> Result<Section<'d>, ManifestError> {
+        let table = self.value.as_table().ok_or_else(|| self.expected(what))?;
         Section::checked(
             self.source,
             self.key.clone(),

@@ -60,24 +60,79 @@ pub struct Graph {
     pub backend: GraphBackend,
     /// Where it runs; `cpu` unless said.
     pub target: GraphTarget,
+    /// Whether the processor will do where a `gpu` is not there. False unless said: loading then fails.
+    pub fallback: bool,
     /// How many copies are loaded, each running one batch at a time; 1 to 64, 1 unless said.
     pub sessions: u32,
-    /// How requests join; `None`: each runs alone.
+    /// How requests share runs; `None`: where a trial at load finds that they safely can and gain by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batching: Option<Batching>,
     /// In what precision it may be computed; `f32` unless said.
     pub precision: Precision,
 }
 
-/// How requests to one graph join into a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Whether and how requests to one graph share runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Batching {
+    /// `false`: each request runs alone.
+    Off,
+    /// `true`, or a table of settings: they share runs.
+    On(BatchSettings),
+}
+
+/// How requests share runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Batching {
-    /// The most requests in one run; 1 to 4096.
+pub struct BatchSettings {
+    /// The most rows in one run; 1 to 4096, 32 unless said.
     pub max_batch_size: u32,
     /// How long a free session waits for more, in milliseconds; 0 to 60,000. 0, also if not said:
     /// never, batches form while the previous one runs.
     pub max_latency_ms: u32,
+    /// Sizes to run at where there is a choice; none unless said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preferred_batch_sizes: Vec<u32>,
+    /// The batch axis of inputs and outputs that the network does not tell, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub axes: BTreeMap<String, BatchAxis>,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self {
+            max_batch_size: 32,
+            max_latency_ms: 0,
+            preferred_batch_sizes: Vec::new(),
+            axes: BTreeMap::new(),
+        }
+    }
+}
+
+/// Along which axis an input or output has its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchAxis {
+    /// This one, counted from 0; at most 7.
+    At(u32),
+    /// `"shared"`: along none, it is one value for all rows of a run.
+    Shared,
+}
+
+impl Serialize for Batching {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_bool(false),
+            Self::On(settings) => settings.serialize(serializer),
+        }
+    }
+}
+
+impl Serialize for BatchAxis {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::At(axis) => serializer.serialize_u32(*axis),
+            Self::Shared => serializer.serialize_str("shared"),
+        }
+    }
 }
 
 /// How a handler is run.

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::document::{Field, Section, Source};
 use super::{
-    Batching, Graph, GraphBackend, GraphTarget, InitGrant, Limits, Manifest, ManifestError,
+    BatchAxis, BatchSettings, Batching, Graph, GraphBackend, GraphTarget, InitGrant, Limits, Manifest, ManifestError,
     Precision, Sandbox,
 };
 use crate::path::{PackagePath, clash};
@@ -28,12 +28,24 @@ const GRAPH: &[&str] = &[
     "weights",
     "backend",
     "target",
+    "fallback",
     "sessions",
     "batching",
     "precision",
 ];
-const BATCHING: &[&str] = &["max_batch_size", "max_latency_ms"];
+const BATCHING: &[&str] = &[
+    "max_batch_size",
+    "max_latency_ms",
+    "preferred_batch_sizes",
+    "axes",
+];
 const SANDBOX: &[&str] = &["reuse", "init_grants"];
+
+/// The most rows of one run that may be asked for.
+const MAX_BATCH: u32 = 4096;
+
+/// How many inputs and outputs may be given an axis.
+const MAX_AXES: usize = 256;
 
 /// What `wasi:config` may hold in all; it lives in every instance's host.
 const MAX_CONFIG_KEYS: usize = 1024;
@@ -162,6 +174,11 @@ fn graph(section: &Section<'_>) -> Result<Graph, ManifestError> {
             .map(|field| field.choice())
             .transpose()?
             .unwrap_or(GraphTarget::Cpu),
+        fallback: section
+            .get("fallback")
+            .map(|field| field.boolean())
+            .transpose()?
+            .unwrap_or(false),
         sessions: section
             .get("sessions")
             .map(|field| field.integer(1..=64))
@@ -192,17 +209,50 @@ fn graph_name(field: &Field<'_>) -> Result<String, ManifestError> {
 }
 
 fn batching(field: &Field<'_>) -> Result<Batching, ManifestError> {
-    let section = field.section(BATCHING)?;
-    Ok(Batching {
-        max_batch_size: section
-            .required("max_batch_size", "the most requests in one run")?
-            .integer(1..=4096)?,
-        max_latency_ms: section
-            .get("max_latency_ms")
-            .map(|field| field.integer(0..=60_000))
-            .transpose()?
-            .unwrap_or(0),
-    })
+    if let Some(on) = field.as_boolean() {
+        return Ok(if on { Batching::On(BatchSettings::default()) } else { Batching::Off });
+    }
+    let section = field.section_or("true, false", BATCHING)?;
+    let mut settings = BatchSettings::default();
+    if let Some(field) = section.get("max_batch_size") {
+        settings.max_batch_size = field.integer(1..=MAX_BATCH)?;
+    }
+    if let Some(field) = section.get("max_latency_ms") {
+        settings.max_latency_ms = field.integer(0..=60_000)?;
+    }
+    if let Some(field) = section.get("preferred_batch_sizes") {
+        for element in field.elements("an array such as [4, 8]")? {
+            let size = element.integer(1..=settings.max_batch_size)?;
+            if settings.preferred_batch_sizes.contains(&size) {
+                return Err(element.wrong(format!("{size} is there twice; once is enough")));
+            }
+            settings.preferred_batch_sizes.push(size);
+        }
+    }
+    if let Some(field) = section.get("axes") {
+        let entries = field.entries()?;
+        if entries.len() > MAX_AXES {
+            return Err(field.wrong(format!(
+                "names {} inputs and outputs; at most {MAX_AXES} are taken",
+                entries.len()
+            )));
+        }
+        for (name, field) in entries {
+            settings.axes.insert(name.to_owned(), axis(&field)?);
+        }
+    }
+    Ok(Batching::On(settings))
+}
+
+fn axis(field: &Field<'_>) -> Result<BatchAxis, ManifestError> {
+    match field.as_string() {
+        Some("shared") => Ok(BatchAxis::Shared),
+        Some(other) => Err(field.wrong(format!(
+            "{} is no batch axis; write the axis' number, or \"shared\" for what has none",
+            quoted(other)
+        ))),
+        None => field.integer(0..=7).map(BatchAxis::At),
+    }
 }
 
 fn limits(field: &Field<'_>) -> Result<Limits, ManifestError> {

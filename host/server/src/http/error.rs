@@ -4,6 +4,8 @@
 //! where the fault has a place. `error` is where the Open Inference Protocol has its text,
 //! so the same body serves its clients.
 
+use std::time::Duration;
+
 use aegis_registry::{ErrorKind, RegistryError};
 use aegis_sandbox::{Failure, Fault};
 use aegis_telemetry::Limit;
@@ -26,14 +28,19 @@ pub(crate) struct ApiError {
     pub(crate) field: Option<String>,
     /// The limit that this refuses something for: counted, not told.
     pub(crate) limit: Option<Limit>,
+    /// When it is worth trying again; for a 429 or 503 that says nothing, a second.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// The most of a message that is sent, in bytes: it may quote what a caller or a component
 /// named, at any length.
 const MAX_MESSAGE: usize = 16 << 10;
 
-/// Seconds after which a caller that was turned away may come back.
-const RETRY_AFTER: &str = "1";
+/// When a caller that was turned away may come back, unless something better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Longer is not worth promising: much will have changed by then.
+const LONGEST_RETRY_AFTER: u64 = 60;
 
 #[derive(Serialize)]
 struct Shape<'a> {
@@ -56,12 +63,19 @@ impl ApiError {
             message: message.into(),
             field: None,
             limit: None,
+            retry_after: None,
         }
     }
 
     /// The same, refused for this limit.
     pub(crate) fn for_limit(mut self, limit: impl Into<Option<Limit>>) -> ApiError {
         self.limit = limit.into();
+        self
+    }
+
+    /// The same, with a time after which it is worth trying again.
+    pub(crate) fn retry_after(mut self, after: Duration) -> ApiError {
+        self.retry_after = Some(after);
         self
     }
 
@@ -98,12 +112,20 @@ impl ApiError {
             self.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
         ) {
+            let after = self.retry_after.unwrap_or(RETRY_AFTER);
             response
                 .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));
         }
         response
     }
+}
+
+/// Whole seconds, as the header has them (RFC 9110, 10.2.3): rounded up, so that nobody comes too early, and not
+/// none at all.
+fn seconds(after: Duration) -> u64 {
+    let begun = u64::from(after.subsec_nanos() > 0);
+    (after.as_secs().saturating_add(begun)).clamp(1, LONGEST_RETRY_AFTER)
 }
 
 impl From<RegistryError> for ApiError {
@@ -157,12 +179,16 @@ impl From<ModelsError> for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::QueueFull { max_queue } => ApiError::new(
+            Refusal::QueueFull {
+                max_queue,
+                retry_after,
+            } => ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "overloaded",
                 format!("{max_queue} requests for this model wait already; try again later"),
             )
-            .for_limit(Limit::Queue),
+            .for_limit(Limit::Queue)
+            .retry_after(retry_after),
             Refusal::Deadline => ApiError::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "timeout",

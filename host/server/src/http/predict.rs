@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_inference::Priority;
 use aegis_registry::{ErrorKind, ModelName, RegistryError, Version};
 use aegis_sandbox::{Call, Failure, Fault, Outcome as Ended, Request as Prediction, Signals};
 use aegis_telemetry::{Outcome, Trace, TrapReason};
@@ -23,6 +24,7 @@ use crate::{
 
 const MODEL: HeaderName = HeaderName::from_static("aegis-model");
 const MODEL_VERSION: HeaderName = HeaderName::from_static("aegis-model-version");
+const PRIORITY: HeaderName = HeaderName::from_static("aegis-priority");
 
 /// Answers one prediction request.
 pub(crate) async fn predict(
@@ -41,6 +43,13 @@ pub(crate) async fn predict(
     }
     let target = match Target::read(&parts.uri) {
         Ok(target) => target,
+        Err(error) => {
+            body::drain(body).await;
+            return Err(error);
+        }
+    };
+    let priority = match priority(&parts.headers) {
+        Ok(priority) => priority,
         Err(error) => {
             body::drain(body).await;
             return Err(error);
@@ -65,6 +74,7 @@ pub(crate) async fn predict(
         body,
         id: &id,
         trace: &trace,
+        priority,
         start,
     };
     let answer = answer(&app, &version, asked).await;
@@ -94,7 +104,23 @@ struct Asked<'a> {
     body: Body,
     id: &'a Arc<str>,
     trace: &'a Trace,
+    priority: Priority,
     start: Instant,
+}
+
+/// Before whom the caller wants its networks to run.
+fn priority(headers: &HeaderMap) -> Result<Priority, ApiError> {
+    let Some(word) = headers.get(PRIORITY) else {
+        return Ok(Priority::default());
+    };
+    let known = |priority: &Priority| word.as_bytes().eq_ignore_ascii_case(priority.name().as_bytes());
+    Priority::ALL.into_iter().find(known).ok_or_else(|| {
+        let names = Priority::ALL.map(Priority::name).join(", ");
+        ApiError::bad_request(
+            "invalid_priority",
+            format!("the header {PRIORITY} takes one of {names}"),
+        )
+    })
 }
 
 async fn answer(
@@ -108,6 +134,7 @@ async fn answer(
         body,
         id,
         trace,
+        priority,
         start,
     } = asked;
     let limit = app.config.max_body_bytes.min(version.request_bytes);
@@ -134,6 +161,7 @@ async fn answer(
     let call = Call {
         request_id: Arc::clone(id),
         deadline: Some(deadline),
+        priority,
         trace: trace.clone(),
     };
     let prediction = Arc::new(Prediction {
@@ -174,7 +202,11 @@ async fn answer(
                     "the handler reported: {message}"
                 );
             }
-            (failure_outcome(&failure), Err(ApiError::from(failure)))
+            let mut error = ApiError::from(failure.clone());
+            if let Failure::Overloaded(_) = &failure {
+                error = error.retry_after(version.admission.retry_after());
+            }
+            (failure_outcome(&failure), Err(error))
         }
         Err(fault) => {
             if let Some(reason) = trap_reason(&fault) {

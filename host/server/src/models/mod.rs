@@ -339,8 +339,9 @@ impl Models {
         promote: bool,
         who: Option<String>,
     ) -> Result<PublishOutcome, ModelsError> {
-        let handler = self.inner.loader.check(package.dir()).await?;
-        let (limits, warnings) = self.limits_of(package.dir().manifest());
+        let checked = self.inner.loader.check(package.dir()).await?;
+        let (limits, mut warnings) = self.limits_of(package.dir().manifest());
+        warnings.extend(checked.warnings);
         let commit = self
             .inner
             .registry
@@ -372,7 +373,7 @@ impl Models {
             record,
             created: commit.created,
             serving,
-            handler,
+            handler: checked.handler,
             limits,
             warnings,
         })

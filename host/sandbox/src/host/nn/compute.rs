@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aegis_inference::{ComputeError, Graph, NamedTensor};
+use aegis_inference::{ComputeError, Graph, NamedTensor, Terms};
 use wasmtime::component::Resource;
 
 use super::{Errable, GuestTensor, MAX_QUOTED, graph::HeldGraph, quoted};
@@ -86,8 +86,11 @@ impl inference::HostGraphExecutionContext for GuestState {
             Ok(inputs) => inputs,
             Err((code, reason)) => return self.nn_error(code, reason),
         };
-        let deadline = Some(self.deadline);
-        let outputs = match compute_traced(&graph, inputs, deadline, &self.trace).await {
+        let terms = Terms {
+            deadline: Some(self.deadline),
+            priority: self.priority,
+        };
+        let outputs = match compute_traced(&graph, inputs, terms, &self.trace).await {
             Ok(outputs) => outputs,
             Err(error) => {
                 let (code, message) = self.describe(error);
