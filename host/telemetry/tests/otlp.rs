@@ -287,6 +287,37 @@ fn nobody_waits_for_a_collector_whose_answer_never_ends() {
     }));
 }
 
+const HEADERS: &str = "AEGIS_TELEMETRY_TEST_HEADERS";
+
+#[test]
+fn the_process_that_has_headers_from_two_places() {
+    let Ok(port) = std::env::var(HEADERS) else {
+        return;
+    };
+    let telemetry = Telemetry::with_otlp(config(port.parse().unwrap(), PATIENCE)).unwrap();
+    requests(&telemetry, 1);
+    telemetry.stop_export(PATIENCE);
+}
+
+#[test]
+fn headers_that_are_set_win_over_the_environments() {
+    let (send, got) = mpsc::channel();
+    let port = collector(move |connection| serve(connection, &send));
+    let child = "the_process_that_has_headers_from_two_places";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", child])
+        .env(HEADERS, port.to_string())
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=red,x-other=kept")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for path in ["/v1/traces", "/v1/metrics"] {
+        let headers = of_path(&got, path).headers;
+        assert_eq!(headers["x-tenant"], "blue", "{path}");
+        assert_eq!(headers["x-other"], "kept", "{path}");
+    }
+}
+
 const CHILD: &str = "AEGIS_TELEMETRY_TEST_OTLP";
 
 #[test]
