@@ -135,7 +135,9 @@ for part in calm busy calm; do
         load "$url" "$((third - 6))" $((6 * times)) --model digits --file models/digits/samples/printed.png models/digits/samples/pixels.json
         load "$url" "$((third - 6))" $((1 * times)) --url "$url/predict?identifier=faulty&do=digits&n=600" --data x --content-type text/plain
     done
-    sleep "$third"
+    # In the background, so that a signal is heeded at once.
+    sleep "$third" &
+    wait "$!"
 done
 
 say "asking"

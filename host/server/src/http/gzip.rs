@@ -1,5 +1,5 @@
 //! Answers in gzip, for callers that take it. Of the routes only `/metrics` has answers that are worth
-//! it: with a thousand models megabytes, of which a hundredth is left.
+//! it: with a thousand models megabytes, of which a twentieth is left.
 
 use std::io::{self, Write as _};
 
