@@ -136,7 +136,7 @@ for part in calm busy calm; do
         load "$url" "$((third - 6))" $((1 * times)) --url "$url/predict?identifier=faulty&do=digits&n=600" --data x --content-type text/plain
     done
     # In the background, so that a signal is heeded at once.
-    sleep "$third" &
+    begin sleep "$third"
     wait "$!"
 done
 
