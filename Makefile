@@ -1,9 +1,9 @@
 # The everyday commands. `make` alone lists them.
 
-.PHONY: help run test fuzz lint fmt handlers runtimes telemetry-tools embeddings bench docs
+.PHONY: help run test fuzz lint fmt handlers runtimes telemetry-tools embeddings bench dashboard-picture docs
 
 help: ## Lists the commands
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 run: ## Builds everything and serves the example models (ARGS="--listen …")
 	scripts/run.sh $(ARGS)
@@ -37,6 +37,9 @@ embeddings: ## Fetches all-MiniLM-L6-v2 and builds its handler into .models/embe
 
 bench: ## Measures the sandbox and the server against ONNX Runtime alone (bench/README.md)
 	scripts/bench.sh $(ARGS)
+
+dashboard-picture: ## Draws the README's picture of the dashboard from servers under load (ten minutes)
+	scripts/dashboard-picture.sh
 
 docs: ## Writes what is made from code: pages in docs/, manifests in k8s/
 	UPDATE_DOCS=1 cargo test -p aegis settings

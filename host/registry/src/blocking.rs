@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use tracing::Instrument as _;
+use aegis_telemetry::{doing_in_this_trace, in_this_trace};
 
 use crate::error::{RegistryError, Result};
 
@@ -11,7 +11,7 @@ use crate::error::{RegistryError, Result};
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work)
+    tokio::task::spawn_blocking(doing_in_this_trace(work))
         .await
         .map_err(|_| RegistryError::Interrupted)
 }
@@ -23,7 +23,7 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
-    tokio::spawn(change.in_current_span())
+    tokio::spawn(in_this_trace(change))
         .await
         .map_err(|_| RegistryError::Interrupted)?
 }

@@ -178,6 +178,11 @@ impl Sandbox {
         self.inner.slots.available_permits()
     }
 
+    /// The runtime in which calls that compute long go on, for those who watch it.
+    pub fn lane(&self) -> Option<tokio::runtime::Handle> {
+        self.inner.lane.handle()
+    }
+
     /// The processes that uploads are compiled and parsed in, if they are.
     pub fn workers(&self) -> Option<&Workers> {
         self.inner.workers.as_ref()

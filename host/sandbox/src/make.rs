@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aegis_telemetry::doing_in_this_trace;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
@@ -107,7 +108,7 @@ pub(crate) fn check(outline: &Outline, limits: &Limits) -> Result<Exports, Prepa
 pub(crate) async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PrepareError> + Send + 'static,
 ) -> Result<T, PrepareError> {
-    tokio::task::spawn_blocking(work)
+    tokio::task::spawn_blocking(doing_in_this_trace(work))
         .await
         .unwrap_or_else(|error| {
             Err(PrepareError::CompileCrashed {

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
+use aegis_telemetry::doing_in_this_trace;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use wasmtime::component::{Component, InstancePre};
@@ -524,7 +525,7 @@ fn snapshot_inputs(spec: &PrepareSpec) -> Vec<u8> {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PrepareError> + Send + 'static,
 ) -> Result<T, PrepareError> {
-    tokio::task::spawn_blocking(work)
+    tokio::task::spawn_blocking(doing_in_this_trace(work))
         .await
         .unwrap_or_else(|error| {
             Err(PrepareError::Host {

@@ -18,7 +18,7 @@ use aegis_sandbox::{
     GraphLoader, HandlerSpec, InitGrant, Limits as SandboxLimits, PrepareError, PrepareReport,
     PrepareSpec, Sandbox, worker::Bounds,
 };
-use aegis_telemetry::{GraphMetrics, Limit, Telemetry};
+use aegis_telemetry::{GraphMetrics, Limit, Telemetry, doing_in_this_trace};
 use thiserror::Error;
 
 use crate::{
@@ -326,7 +326,12 @@ impl Loader {
         for graph in &manifest.graphs {
             let spec = graph_spec(package, graph, &limits);
             let observer = GraphObserver::new(Arc::clone(&self.telemetry), manifest.name.as_str());
-            graphs.push(self.graph(&spec, Some(Arc::new(observer))).await?);
+            let observer = Arc::new(observer);
+            let seen: Arc<dyn Observer> = Arc::clone(&observer) as _;
+            let graph = self.graph(&spec, Some(seen)).await?;
+            // So that its series are there at zero.
+            observer.metrics(graph.name(), graph.backend());
+            graphs.push(graph);
         }
         Ok(graphs)
     }
@@ -338,10 +343,10 @@ impl Loader {
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Graph, PackageLoadError> {
         let (runtime, spec) = (self.runtime.clone(), spec.clone());
-        tokio::task::spawn_blocking(move || match observer {
+        tokio::task::spawn_blocking(doing_in_this_trace(move || match observer {
             Some(observer) => runtime.load_observed(&spec, observer),
             None => runtime.load(&spec),
-        })
+        }))
         .await
         .map_err(|error| PackageLoadError::Host(format!("the loader of a graph failed: {error}")))?
         .map_err(|error| GraphFault::from(error).into())
@@ -532,16 +537,22 @@ impl GraphObserver {
             metrics: std::sync::OnceLock::new(),
         }
     }
+
+    /// The backend is known once the graph is loaded.
+    fn metrics(&self, graph: &str, backend: BackendKind) -> &GraphMetrics {
+        self.metrics.get_or_init(|| {
+            let inference = self.telemetry.inference();
+            inference.graph(&self.model, graph, backend.name())
+        })
+    }
 }
 
 impl Observer for GraphObserver {
     fn ran(&self, report: RunReport<'_>) {
-        self.metrics
-            .get_or_init(|| {
-                self.telemetry
-                    .inference()
-                    .graph(&self.model, report.graph, report.backend.name())
-            })
-            .ran(report.batch_size, report.queue, report.compute);
+        self.metrics(report.graph, report.backend).ran(
+            report.batch_size,
+            report.queue,
+            report.compute,
+        );
     }
 }

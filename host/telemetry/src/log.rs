@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer as _, fmt as format};
 
-use crate::log_line::{JsonLine, TextLine};
+use crate::log_line::Line;
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,10 +92,10 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), LogError> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     let lines = match format {
-        LogFormat::Text => lines.event_format(TextLine::default()).boxed(),
+        LogFormat::Text => lines.event_format(Line::text()).boxed(),
         LogFormat::Json => lines
             .fmt_fields(format::format::JsonFields::new())
-            .event_format(JsonLine::default())
+            .event_format(Line::json())
             .boxed(),
     };
     tracing_subscriber::registry()

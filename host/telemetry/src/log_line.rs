@@ -8,51 +8,28 @@ use tracing_subscriber::fmt::format::{Format, Full, Json, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::trace::{SpanIds, current};
+use crate::trace::current;
 
-/// A line for people.
-#[derive(Default)]
-pub(crate) struct TextLine(Format<Full>);
-
-impl<S, N> FormatEvent<S, N> for TextLine
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let Some(SpanIds {
-            trace_id, span_id, ..
-        }) = current()
-        else {
-            return self.0.format_event(context, writer, event);
-        };
-        let mut line = String::new();
-        {
-            // Made here, a writer knows nothing of colours.
-            let format = self.0.clone().with_ansi(writer.has_ansi_escapes());
-            format.format_event(context, Writer::new(&mut line), event)?;
-        }
-        let line = line.trim_end_matches('\n');
-        writeln!(writer, "{line} trace_id={trace_id} span_id={span_id}")
-    }
+/// How a line is written.
+pub(crate) enum Line {
+    /// For people.
+    Text(Format<Full>),
+    /// A JSON object.
+    Json(Format<Json>),
 }
 
-/// A JSON object.
-pub(crate) struct JsonLine(Format<Json>);
+impl Line {
+    pub(crate) fn text() -> Self {
+        Self::Text(Format::default())
+    }
 
-impl Default for JsonLine {
-    fn default() -> Self {
+    pub(crate) fn json() -> Self {
         let format = tracing_subscriber::fmt::format().json();
-        Self(format.flatten_event(true).with_span_list(false))
+        Self::Json(format.flatten_event(true).with_span_list(false))
     }
 }
 
-impl<S, N> FormatEvent<S, N> for JsonLine
+impl<S, N> FormatEvent<S, N> for Line
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -63,22 +40,32 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let Some(SpanIds {
-            trace_id, span_id, ..
-        }) = current()
-        else {
-            return self.0.format_event(context, writer, event);
+        let Some(ids) = current() else {
+            return match self {
+                Self::Text(format) => format.format_event(context, writer, event),
+                Self::Json(format) => format.format_event(context, writer, event),
+            };
         };
+        let (trace_id, span_id) = (ids.trace_id, ids.span_id);
         let mut line = String::new();
-        self.0
-            .format_event(context, Writer::new(&mut line), event)?;
-        // An event has a timestamp at least, so the ids are never the object's only members.
-        match line.strip_prefix('{') {
-            Some(rest) => write!(
-                writer,
-                "{{\"trace_id\":\"{trace_id}\",\"span_id\":\"{span_id}\",{rest}"
-            ),
-            None => writer.write_str(&line),
+        let plain = Writer::new(&mut line);
+        match self {
+            Self::Text(format) => {
+                // Made here, a writer knows nothing of colours.
+                let format = format.clone().with_ansi(writer.has_ansi_escapes());
+                format.format_event(context, plain, event)?;
+                let line = line.trim_end_matches('\n');
+                writeln!(writer, "{line} trace_id={trace_id} span_id={span_id}")
+            }
+            Self::Json(format) => {
+                format.format_event(context, plain, event)?;
+                // An event has a timestamp at least, so the ids are never the only members.
+                let members = line.strip_prefix('{').unwrap_or(&line);
+                write!(
+                    writer,
+                    "{{\"trace_id\":\"{trace_id}\",\"span_id\":\"{span_id}\",{members}"
+                )
+            }
         }
     }
 }

@@ -74,7 +74,7 @@ const LABELS: &str = "\
 - `endpoint`: a route template (`/v1/models/{name}`), never a path; `unmatched` where no route fits.
 - `method`: an HTTP method in capitals, or `OTHER`.
 - `outcome` of `aegis_otlp_spans_total`: sent, failed, dropped; of `aegis_otlp_metric_exports_total`: sent, failed.
-- `runtime`: `executor`, which serves requests.
+- `runtime`: `executor`, which serves requests, and `lane`, where calls that compute long go on.
 - `profile`: `release` or `debug`.
 - `status`: the status as a number; 499 when the caller went away before the answer.
 
@@ -86,4 +86,11 @@ and histograms then stay until the process ends. A gauge goes when what it measu
 `aegis_model_loaded` is 0 for a version that should serve and does not, and absent for one that was
 deleted, no longer serves, or waits unloaded for its next request. A metric has room for 65536 series; what comes after is counted under
 `otel_metric_overflow=\"true\"`.
+
+## How large a scrape is
+
+Every outcome, reason and limit of each model is there from the start, as a rule needs a zero to see
+the first one, and so are all buckets: about 15 kB of text for a model with one version and one graph. A scrape is
+sent in gzip to those who take it, as Prometheus does by itself, and is a twentieth then: with 200 models
+131 kB instead of 3.0 MB (`curl -s --compressed -w '%{size_download}' -o /dev/null …/metrics`).
 ";

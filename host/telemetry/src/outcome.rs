@@ -27,6 +27,16 @@ macro_rules! label_values {
 }
 
 label_values! {
+    /// A runtime of the process (label `runtime` of `tokio_…`).
+    RuntimeName {
+        /// The one that serves requests.
+        Executor => "executor",
+        /// The one in which calls that compute long go on.
+        Lane => "lane",
+    }
+}
+
+label_values! {
     /// How a prediction ended (label `outcome` of `aegis_inference_requests_total`).
     Outcome {
         /// The handler answered.

@@ -7,6 +7,7 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 
 use crate::gauge::{Fold, GaugeHandle, ObservedGauge};
 use crate::label;
+use crate::outcome::RuntimeName;
 use crate::table::metric;
 
 /// The gauges of all runtimes.
@@ -38,11 +39,10 @@ impl RuntimeGauges {
         }
     }
 
-    pub(crate) fn register(&self, name: &str, runtime: Handle) -> RuntimeHandle {
-        let name = label::value(name);
+    pub(crate) fn register(&self, name: RuntimeName, runtime: Handle) -> RuntimeHandle {
         let register = |gauge: &ObservedGauge, read: fn(&RuntimeMetrics) -> usize| {
             let metrics = runtime.metrics();
-            let labels = label::attributes([("runtime", name.clone())]);
+            let labels = label::attributes([("runtime", name.as_str().to_owned())]);
             gauge.register(labels, move || read(&metrics) as f64)
         };
         RuntimeHandle {

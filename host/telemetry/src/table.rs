@@ -283,12 +283,12 @@ pub mod metric {
     );
     /// `tokio_workers`
     pub const TOKIO_WORKERS: MetricSpec =
-        gauge("tokio_workers", RUNTIME, "Threads that serve requests.");
+        gauge("tokio_workers", RUNTIME, "Threads that run tasks.");
     /// `tokio_alive_tasks`
     pub const TOKIO_TASKS: MetricSpec = gauge(
         "tokio_alive_tasks",
         RUNTIME,
-        "Tasks that have begun and not ended; each connection is one.",
+        "Tasks that have begun and not ended: connections, and calls in the lane.",
     );
     /// `tokio_global_queue_depth`
     pub const TOKIO_QUEUE: MetricSpec = gauge(

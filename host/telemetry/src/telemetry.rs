@@ -15,6 +15,7 @@ use prometheus::{Encoder as _, TextEncoder};
 use crate::http::HttpMetrics;
 use crate::inference::InferenceMetrics;
 use crate::otlp::{self, Export, ExportMetrics, OtlpConfig, SharedReader};
+use crate::outcome::RuntimeName;
 use crate::process;
 use crate::runtime::{RuntimeGauges, RuntimeHandle};
 use crate::table::{METRICS, MetricSpec};
@@ -133,7 +134,7 @@ impl Telemetry {
     }
 
     /// Shows a runtime's threads and tasks, under this name, while the handle lives.
-    pub fn runtime(&self, name: &str, runtime: tokio::runtime::Handle) -> RuntimeHandle {
+    pub fn runtime(&self, name: RuntimeName, runtime: tokio::runtime::Handle) -> RuntimeHandle {
         self.runtimes.register(name, runtime)
     }
 

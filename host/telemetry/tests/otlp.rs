@@ -17,6 +17,10 @@ use aegis_telemetry::{
     LogFormat, METRICS, OtlpConfig, OtlpProtocol, Sampler, SamplerKind, Telemetry, init_logs,
 };
 use http::HeaderMap;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
@@ -285,6 +289,83 @@ fn nobody_waits_for_a_collector_whose_answer_never_ends() {
             std::thread::sleep(Duration::from_millis(5));
         }
     }));
+}
+
+const HEADERS: &str = "AEGIS_TELEMETRY_TEST_HEADERS";
+
+#[test]
+fn the_process_that_has_headers_from_two_places() {
+    let Ok(how) = std::env::var(HEADERS) else {
+        return;
+    };
+    let (protocol, port) = how.split_once(' ').unwrap();
+    let mut config = config(port.parse().unwrap(), PATIENCE);
+    if protocol == "grpc" {
+        config.protocol = OtlpProtocol::Grpc;
+    }
+    let telemetry = Telemetry::with_otlp(config).unwrap();
+    requests(&telemetry, 1);
+    telemetry.stop_export(PATIENCE);
+}
+
+/// Has that process speak to a collector at this port.
+fn speak(protocol: &str, port: u16) {
+    let child = "the_process_that_has_headers_from_two_places";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", child])
+        .env(HEADERS, format!("{protocol} {port}"))
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=red,x-other=kept")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn headers_that_are_set_win_over_the_environments() {
+    let (send, got) = mpsc::channel();
+    let port = collector(move |connection| serve(connection, &send));
+    speak("http", port);
+    for path in ["/v1/traces", "/v1/metrics"] {
+        let headers = of_path(&got, path).headers;
+        assert_eq!(headers["x-tenant"], "blue", "{path}");
+        assert_eq!(headers["x-other"], "kept", "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_are_set_win_over_grpc_as_well() {
+    let (send, mut got) = tokio::sync::mpsc::unbounded_channel();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Answers that it has no such call: what it is called with is all that is looked at.
+    let answer = service_fn(move |request: http::Request<Incoming>| {
+        let (parts, _) = request.into_parts();
+        let _ = send.send((parts.uri.path().to_owned(), parts.headers));
+        let unimplemented = http::Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "12")
+            .body(String::new());
+        async { unimplemented }
+    });
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            let server = http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(connection), answer.clone()));
+        }
+    });
+    let speaking = tokio::task::spawn_blocking(move || speak("grpc", port));
+    let mut services = Vec::new();
+    while services.len() < 2 {
+        let next = tokio::time::timeout(PATIENCE, got.recv()).await;
+        let (path, headers) = next.unwrap().unwrap();
+        let values = |name| headers.get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(values("x-tenant"), ["blue"], "{path}");
+        assert_eq!(values("x-other"), ["kept"], "{path}");
+        if !services.contains(&path) {
+            services.push(path);
+        }
+    }
+    speaking.await.unwrap();
 }
 
 const CHILD: &str = "AEGIS_TELEMETRY_TEST_OTLP";

@@ -13,7 +13,7 @@ use aegis_registry::{Registry, UploadLimits, manifest::Limits};
 use aegis_server::{
     Models, Runtime, RuntimeConfig, Sandbox, SandboxConfig, Server, ServerConfig, access::Role,
 };
-use aegis_telemetry::{OtlpConfig, Sampler, Telemetry};
+use aegis_telemetry::{OtlpConfig, RuntimeName, Sampler, Telemetry};
 use anyhow::Context as _;
 use tokio::{
     io::AsyncReadExt as _,
@@ -84,7 +84,11 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
         );
     }
     let telemetry = Arc::new(telemetry(&settings)?);
-    let _executor = telemetry.runtime("executor", tokio::runtime::Handle::current());
+    let executor = tokio::runtime::Handle::current();
+    let _executor = telemetry.runtime(RuntimeName::Executor, executor);
+    let _lane = sandbox
+        .lane()
+        .map(|lane| telemetry.runtime(RuntimeName::Lane, lane));
     let models = Models::new(
         registry.clone(),
         sandbox,

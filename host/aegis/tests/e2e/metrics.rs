@@ -1,8 +1,9 @@
 //! `/metrics` keeps the contract of the table, from the start and whatever is asked.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io::Read as _};
 
 use aegis_telemetry::METRICS;
+use flate2::read::GzDecoder;
 use reqwest::Method;
 
 use crate::harness::{Start, send};
@@ -36,6 +37,50 @@ async fn every_metric_of_the_contract_is_there_with_its_labels() {
 }
 
 #[tokio::test]
+async fn a_scrape_is_packed_for_those_who_take_it() {
+    let server = Start::new().examples().ready().await;
+    let plain = server.get("/metrics").await.is(200);
+    assert!(plain.headers.get("content-encoding").is_none());
+    assert_eq!(plain.header("vary"), "accept-encoding");
+    let request = server.request(Method::GET, "/metrics");
+    let packed = send(request.header("accept-encoding", "gzip, deflate"))
+        .await
+        .is(200);
+    assert_eq!(packed.header("content-encoding"), "gzip");
+    assert_eq!(packed.header("content-type"), plain.header("content-type"));
+    let mut text = String::new();
+    GzDecoder::new(&*packed.body)
+        .read_to_string(&mut text)
+        .unwrap();
+    let series = |text: &str| -> BTreeSet<String> {
+        let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        lines.map(|(series, _)| series.to_owned()).collect()
+    };
+    // The first of the two has made no series that the second has not.
+    assert_eq!(
+        series(&text),
+        series(&server.metrics().await.text),
+        "{text}"
+    );
+    let (packed, plain) = (packed.body.len(), text.len());
+    assert!(packed * 10 < plain, "{packed} of {plain} bytes");
+}
+
+#[tokio::test]
+async fn both_runtimes_show_their_threads() {
+    let server = Start::new()
+        .examples()
+        .flag("--worker-threads", "3")
+        .ready()
+        .await;
+    let metrics = server.metrics().await;
+    for (runtime, threads) in [("executor", 3.0), ("lane", 2.0)] {
+        let workers = metrics.sum("tokio_workers", &[("runtime", runtime)]);
+        assert_eq!(workers, Some(threads), "{runtime}");
+    }
+}
+
+#[tokio::test]
 async fn series_are_there_at_zero_before_anything_happened() {
     let server = Start::new().examples().ready().await;
     let metrics = server.metrics().await;
@@ -61,6 +106,18 @@ async fn series_are_there_at_zero_before_anything_happened() {
         (
             "aegis_inference_latency_seconds_count",
             [spam, ("model_version", "1")],
+        ),
+        (
+            "aegis_inference_queue_seconds_count",
+            [spam, ("graph", "spam")],
+        ),
+        (
+            "aegis_inference_compute_seconds_count",
+            [spam, ("graph", "spam")],
+        ),
+        (
+            "aegis_inference_batch_size_count",
+            [spam, ("graph", "spam")],
         ),
         ("aegis_inference_queue_depth", [spam, spam]),
         ("aegis_circuit_state", [spam, ("model_version", "1")]),

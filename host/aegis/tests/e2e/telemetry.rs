@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, process::Command};
 
 use aegis_telemetry::METRICS;
+use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{
@@ -116,9 +117,11 @@ async fn a_collector_sees_a_request_in_its_parts() {
             ("http.route", "/predict"),
             ("http.response.status_code", "200"),
             ("aegis.request_id", "traced"),
+            ("aegis.outcome", "ok"),
         ] {
             assert_eq!(request.attributes[key], value);
         }
+        assert!(!spans["predict"].attributes.contains_key("aegis.outcome"));
         let compute = &spans["compute"];
         assert_eq!(compute.attributes["aegis.batch_size"], "1");
         assert_eq!(compute.attributes["aegis.graph"], "digits");
@@ -152,6 +155,7 @@ async fn the_log_tells_the_trace_of_what_it_is_about() {
     let predict = &spans["predict"];
     assert_eq!(predict.failed.as_deref(), Some("unreachable"));
     assert_eq!(spans["request"].failed.as_deref(), Some("server_error"));
+    assert_eq!(spans["request"].attributes["aegis.outcome"], "trap");
     // Of a trace that is not recorded, and without a collector, the log knows all the same.
     let alone = Start::new().ready().await;
     alone.upload(&Package::hostile("hostile", "")).await.is(201);
@@ -166,6 +170,37 @@ async fn the_log_tells_the_trace_of_what_it_is_about() {
         .is(500);
     let line = alone.logged_of("untraced", "the handler trapped").await;
     assert!(line.get("trace_id").is_none(), "{line}");
+}
+
+#[tokio::test]
+async fn what_an_upload_sets_going_keeps_its_trace() {
+    let server = Start::new().ready().await;
+    let (parent, trace_id) = traceparent(15, "00");
+    let path = "/v1/models/hostile/versions";
+    let traced = |method, path: &str| server.request(method, path).header("traceparent", &parent);
+    let package = Package::hostile("hostile", "");
+    send(traced(Method::POST, path).multipart(package.form()))
+        .await
+        .is(201);
+    let broken = Package::hostile("hostile", "").file("handler.wasm", b"no component");
+    send(traced(Method::POST, path).multipart(broken.form())).await;
+    send(traced(Method::DELETE, "/v1/models/hostile")).await;
+    // Of a task of the registry, of the one that publishes, of one that loads, and of a refusal.
+    for part in [
+        "version created",
+        "version published",
+        "handler loaded",
+        "an upload is refused",
+        "version deleted",
+    ] {
+        let line = server
+            .logged(part, |line| {
+                let message = line["message"].as_str();
+                message.is_some_and(|message| message.starts_with(part))
+            })
+            .await;
+        assert_eq!(line["trace_id"], json!(trace_id), "{line}");
+    }
 }
 
 #[tokio::test]
@@ -363,8 +398,9 @@ async fn the_process_and_its_runtime_are_in_the_metrics() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let age = now.unwrap().as_secs_f64() - value("process_start_time_seconds");
     assert!((-2.0..600.0).contains(&age), "{age}");
-    assert_eq!(value("tokio_workers"), 3.0);
-    assert!(value("tokio_alive_tasks") >= 1.0);
+    let executor = |name: &str| metrics.sum(name, &[("runtime", "executor")]);
+    assert_eq!(executor("tokio_workers"), Some(3.0));
+    assert!(executor("tokio_alive_tasks") >= Some(1.0));
     assert!(value("tokio_global_queue_depth") >= 0.0);
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     assert_eq!(metrics.sum("aegis_build_info", &version), Some(1.0));

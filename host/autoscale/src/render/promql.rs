@@ -167,6 +167,11 @@ pub(crate) fn rate(series: &str, by: &str, window: u32) -> String {
     format!("sum by ({by}) (rate({series}[{}]))", duration(window))
 }
 
+/// By how much a sum has grown.
+pub(crate) fn increase(series: &str, by: &str, window: u32) -> String {
+    format!("sum by ({by}) (increase({series}[{}]))", duration(window))
+}
+
 /// A share that is 0 where there was nothing to share, and absent where nothing is known.
 pub(crate) fn share(part: &str, whole: &str) -> String {
     format!("(\n  {part}\n/\n  ({whole} > 0)\n)\nor\n{whole} * 0")

@@ -340,12 +340,12 @@ fn metrics(slo: &Slo, found: &mut Found) {
 }
 
 fn rest(slo: &Slo, found: &mut Found) {
-    if !is_http_url(&slo.service.runbook_url) || slo.service.runbook_url.contains('#') {
+    let runbook = &slo.service.runbook_url;
+    if !(is_http_url(runbook) || is_relative_path(runbook)) || runbook.contains('#') {
         found.refuse(
             "service.runbook_url",
             format!(
-                "`{}` must begin with http:// or https:// and have no #, as alerts add theirs",
-                slo.service.runbook_url
+                "`{runbook}` is neither a URL (http:// or https://) nor a path in the repository (k8s/SLO_DEPLOYMENT_GUIDE.md), without a #, as alerts add theirs"
             ),
         );
     }
@@ -382,4 +382,10 @@ fn is_http_url(text: &str) -> bool {
         .strip_prefix("https://")
         .or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace))
+}
+
+/// A path from a repository's root on: no scheme, nothing above the root, no spaces.
+fn is_relative_path(text: &str) -> bool {
+    let strange = |c: char| c.is_whitespace() || c == ':' || c == '\\';
+    !text.contains(strange) && text.split('/').all(|part| !["", ".", ".."].contains(&part))
 }

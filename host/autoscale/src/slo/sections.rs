@@ -48,8 +48,9 @@ section! {
         namespace: Name = text("aegis"),
         /// The container image.
         image: String = "aegis:0.1.0".to_owned(),
-        /// The guide, as people reach it; alerts append `#alert-name`.
-        runbook_url: String = "https://example.com/aegis/k8s/SLO_DEPLOYMENT_GUIDE.md".to_owned(),
+        /// The guide, as people reach it: a URL, or its path in their repository. Alerts append
+        /// `#alert-name`.
+        runbook_url: String = "k8s/SLO_DEPLOYMENT_GUIDE.md".to_owned(),
     }
 }
 
@@ -174,6 +175,8 @@ section! {
         spike_factor: Positive = of(3.0),
         /// Fewer in ten minutes are no spike, whatever their share.
         minimum_flags: u32 = 5,
+        /// A model that was asked less often in the day before has no usual yet, and so no spike.
+        minimum_predictions: u32 = 100,
     }
 }
 

@@ -203,3 +203,35 @@ fn an_image_without_a_tag_that_stays_is_refused() {
     let text = format!("[service]\nimage = \"host:5000/aegis@sha256:{digest}\"\n");
     assert!(Slo::parse(&text).is_ok());
 }
+
+#[test]
+fn alerts_link_to_a_page_of_the_web_or_of_the_repository() {
+    let of = |place: &str| format!("[service]\nrunbook_url = \"{place}\"\n");
+    for place in [
+        "https://git.example.org/aegis/blob/main/k8s/SLO_DEPLOYMENT_GUIDE.md",
+        "docs/operations/inference.md",
+        "GUIDE.md",
+    ] {
+        assert_eq!(Slo::parse(&of(place)).unwrap().service.runbook_url, place);
+    }
+    for place in [
+        "",
+        "https://",
+        "ftp://example.org/guide",
+        "javascript:alert(1)",
+        "/etc/guide.md",
+        "../guide.md",
+        "the guide.md",
+        "k8s/GUIDE.md#alerts",
+    ] {
+        refused(
+            &of(place),
+            &[
+                "line 2",
+                "service.runbook_url",
+                place,
+                "a path in the repository",
+            ],
+        );
+    }
+}

@@ -22,7 +22,8 @@ fn every_alert_links_to_its_section_of_the_guide() {
             continue;
         };
         let link = rule["annotations"]["runbook_url"].as_str().unwrap();
-        let (_, anchor) = link.split_once('#').unwrap();
+        let (page, anchor) = link.split_once('#').unwrap();
+        assert_eq!(page, "k8s/SLO_DEPLOYMENT_GUIDE.md", "of this repository");
         assert_eq!(anchor, alert.to_lowercase());
         assert!(anchors.contains(anchor), "the guide has no section {alert}");
         for part in ["summary", "description"] {

@@ -306,6 +306,16 @@ const ROWS: &[Row] = &[
         Some(0.0),
         Some(0.0),
     ),
+    // 60 of each pod between looks, of which there were 100; of the one that left 59, and half a look
+    // that Prometheus adds where a series ends.
+    row(
+        "model:aegis_inference_requests:increase1d",
+        "model=\"m\"",
+        12000.0,
+        12000.0,
+        Some(0.0),
+        Some(9570.0),
+    ),
     row(
         "model:aegis_safety_flags:baseline",
         "model=\"m\"",

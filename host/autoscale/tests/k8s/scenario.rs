@@ -178,6 +178,24 @@ impl Scenario {
         self
     }
 
+    /// Predictions asked of another model in a pod, and the flags that it raises.
+    pub(crate) fn model_with_flags(
+        mut self,
+        pod: &str,
+        model: &str,
+        asked: &str,
+        flags: &str,
+    ) -> Self {
+        let labels = format!("model=\"{model}\",model_version=\"1\"");
+        for (name, label, values) in [
+            ("aegis_inference_requests_total", "outcome=\"ok\"", asked),
+            ("aegis_safety_flags_total", "reason=\"spam\"", flags),
+        ] {
+            self.of(pod, name, &format!("{labels},{label}"), values.to_owned());
+        }
+        self
+    }
+
     /// Whether version 1 of model `m` is loaded in a pod, and the state of its breaker.
     pub(crate) fn model(mut self, pod: &str, life: Life, loaded: u32, circuit: u32) -> Self {
         let labels = "model=\"m\",model_version=\"1\"";

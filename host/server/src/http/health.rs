@@ -10,12 +10,12 @@ use aegis_telemetry::PROMETHEUS_CONTENT_TYPE;
 use axum::{
     Json,
     extract::Request,
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
-use super::{app::App, error::ApiError};
+use super::{app::App, error::ApiError, gzip};
 
 #[derive(Serialize)]
 struct Health {
@@ -116,16 +116,21 @@ pub(crate) async fn readyz(
 
 pub(crate) async fn metrics(
     app: Arc<App>,
-    _request: Request,
+    request: Request,
     _id: Arc<str>,
 ) -> Result<Response, ApiError> {
+    let packed = gzip::is_taken(request.headers());
     // With many models it takes milliseconds, and it reads files.
     let telemetry = Arc::clone(&app.telemetry);
-    let rendered = tokio::task::spawn_blocking(move || telemetry.render()).await;
-    let rendered = rendered
-        .map_err(|error| error.to_string())
-        .and_then(|text| text.map_err(|error| error.to_string()));
-    let text = rendered.map_err(|error| {
+    let written = tokio::task::spawn_blocking(move || {
+        let text = telemetry.render().map_err(|error| error.to_string())?;
+        if packed {
+            return gzip::of(&text).map_err(|error| error.to_string());
+        }
+        Ok(text.into_bytes())
+    });
+    let written = written.await.map_err(|error| error.to_string());
+    let body = written.and_then(|body| body).map_err(|error| {
         tracing::error!(%error, "metrics");
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -133,7 +138,18 @@ pub(crate) async fn metrics(
             "the metrics could not be rendered; the log has the reason",
         )
     })?;
-    Ok(([(header::CONTENT_TYPE, PROMETHEUS_CONTENT_TYPE)], text).into_response())
+    let headers = [
+        (header::CONTENT_TYPE, PROMETHEUS_CONTENT_TYPE),
+        (header::VARY, "accept-encoding"),
+    ];
+    let mut response = (headers, body).into_response();
+    if packed {
+        let coding = HeaderValue::from_static("gzip");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, coding);
+    }
+    Ok(response)
 }
 
 /// How the server stands.

@@ -6,6 +6,7 @@ mod audit;
 mod body;
 mod body_room;
 mod error;
+mod gzip;
 mod health;
 mod instrument;
 mod manage;

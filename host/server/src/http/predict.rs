@@ -138,7 +138,7 @@ async fn answer(
         start,
     } = asked;
     let limit = app.config.max_body_bytes.min(version.request_bytes);
-    let mut counted = Counted::new(version);
+    let mut counted = Counted::new(version, trace);
     let time = app.config.request_timeout;
     let (body, _held) = body::read(headers, body, limit, time, &app.bodies)
         .await
@@ -408,22 +408,25 @@ fn count_refusal(version: &LoadedVersion, error: &ApiError) {
     }
 }
 
-/// Counts a request's outcome once; as cancelled if its caller goes away first.
+/// Counts a request's outcome once, and tells its trace; cancelled if its caller goes away first.
 struct Counted<'a> {
     version: &'a LoadedVersion,
+    trace: &'a Trace,
     ended: bool,
 }
 
 impl<'a> Counted<'a> {
-    fn new(version: &'a LoadedVersion) -> Counted<'a> {
+    fn new(version: &'a LoadedVersion, trace: &'a Trace) -> Counted<'a> {
         Counted {
             version,
+            trace,
             ended: false,
         }
     }
 
     fn end(&mut self, outcome: Outcome, latency: Option<Duration>) {
         self.ended = true;
+        self.trace.ended(outcome);
         self.version
             .metrics
             .request(outcome, latency.unwrap_or_default());
@@ -433,9 +436,7 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.version
-                .metrics
-                .request(Outcome::Cancelled, Duration::ZERO);
+            self.end(Outcome::Cancelled, None);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aegis_registry::{ModelName, Package, Upload, manifest::EffectiveLimits};
 use aegis_sandbox::PrepareReport;
-use aegis_telemetry::Limit;
+use aegis_telemetry::{Limit, in_this_trace};
 use axum::{
     Json,
     extract::{FromRequest, Multipart, Request, multipart::Field},
@@ -106,10 +106,10 @@ async fn take(
     let package = receive(app, name, request).await?;
     // From here on the caller may go away: a version is checked and stored to the end.
     let (models, who) = (app.models.clone(), entry.name());
-    let published = tokio::spawn(async move {
+    let published = tokio::spawn(in_this_trace(async move {
         let _permit = permit;
         models.publish(package, promote, who).await
-    })
+    }))
     .await
     .map_err(|error| {
         tracing::error!(%error, request_id = %id, "publishing failed");

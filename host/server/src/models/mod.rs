@@ -23,7 +23,7 @@ use aegis_registry::{
     manifest::{EffectiveLimits, Limits},
 };
 use aegis_sandbox::{GraphLoader, PrepareReport, Sandbox};
-use aegis_telemetry::{GaugeHandle, Telemetry, UnloadReason};
+use aegis_telemetry::{GaugeHandle, Telemetry, UnloadReason, in_this_trace};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::RwLock;
 use thiserror::Error;
@@ -313,7 +313,8 @@ impl Models {
             wanted
         };
         let models = self.clone();
-        let loading = tokio::spawn(async move { models.load(&entry, wanted).await });
+        let load = async move { models.load(&entry, wanted).await };
+        let loading = tokio::spawn(in_this_trace(load));
         match tokio::time::timeout_at(deadline.into(), loading).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(error)) => {

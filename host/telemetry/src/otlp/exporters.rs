@@ -1,9 +1,7 @@
 //! The exporters of `opentelemetry-otlp`, made as the configuration says. They and their
 //! connections belong to the runtime that they are made on.
 
-use std::collections::HashMap;
-
-use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::{
     ExporterBuildError, MetricExporter, Protocol, SpanExporter, WithExportConfig as _,
     WithHttpConfig as _, WithTonicConfig as _,
@@ -11,9 +9,9 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::trace::SpanExporter as _;
-use tonic::metadata::MetadataMap;
 
 use super::config::{OtlpConfig, OtlpProtocol};
+use super::headers::{Client, OwnHeaders};
 
 /// What this service is called when nobody says.
 const SERVICE: &str = "aegis";
@@ -28,6 +26,11 @@ impl Exporters {
         config: &OtlpConfig,
         resource: &Resource,
     ) -> Result<Self, ExporterBuildError> {
+        let headers = OwnHeaders::new(config);
+        let client = || Client {
+            inner: HyperClient::with_default_connector(config.timeout, None),
+            headers: headers.clone(),
+        };
         let (mut spans, metrics) = match config.protocol {
             OtlpProtocol::Http => (
                 SpanExporter::builder()
@@ -35,7 +38,7 @@ impl Exporters {
                     .with_protocol(Protocol::HttpBinary)
                     .with_endpoint(config.endpoint.signal("/v1/traces"))
                     .with_timeout(config.timeout)
-                    .with_headers(headers(config))
+                    .with_http_client(client())
                     .build()?,
                 MetricExporter::builder()
                     .with_temporality(Temporality::Cumulative)
@@ -43,7 +46,7 @@ impl Exporters {
                     .with_protocol(Protocol::HttpBinary)
                     .with_endpoint(config.endpoint.signal("/v1/metrics"))
                     .with_timeout(config.timeout)
-                    .with_headers(headers(config))
+                    .with_http_client(client())
                     .build()?,
             ),
             OtlpProtocol::Grpc => (
@@ -51,14 +54,14 @@ impl Exporters {
                     .with_tonic()
                     .with_endpoint(config.endpoint.as_str())
                     .with_timeout(config.timeout)
-                    .with_metadata(metadata(config))
+                    .with_interceptor(headers.clone())
                     .build()?,
                 MetricExporter::builder()
                     .with_temporality(Temporality::Cumulative)
                     .with_tonic()
                     .with_endpoint(config.endpoint.as_str())
                     .with_timeout(config.timeout)
-                    .with_metadata(metadata(config))
+                    .with_interceptor(headers.clone())
                     .build()?,
             ),
         };
@@ -89,19 +92,4 @@ pub(crate) fn resource(config: &OtlpConfig) -> Resource {
             env!("CARGO_PKG_VERSION"),
         ))
         .build()
-}
-
-fn headers(config: &OtlpConfig) -> HashMap<String, String> {
-    config.headers.iter().cloned().collect()
-}
-
-/// The headers for gRPC. Those that are none have been refused with the settings.
-fn metadata(config: &OtlpConfig) -> MetadataMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &config.headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            headers.append(name, value);
-        }
-    }
-    MetadataMap::from_headers(headers)
 }

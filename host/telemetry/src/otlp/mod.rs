@@ -7,6 +7,7 @@
 mod config;
 mod export;
 mod exporters;
+mod headers;
 mod metrics_out;
 mod seldom;
 mod span_queue;

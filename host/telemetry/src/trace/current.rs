@@ -35,6 +35,20 @@ impl Drop for Entered {
     }
 }
 
+/// A future for another task, whose log lines tell the trace that this thread works for now.
+pub fn in_this_trace<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    scope(current(), future)
+}
+
+/// The same for work on another thread.
+pub fn doing_in_this_trace<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let ids = current();
+    move || {
+        let _entered = ids.map(Entered::new);
+        work()
+    }
+}
+
 /// Runs a future whose log lines belong to `ids`, on whichever threads it is polled.
 pub(super) async fn scope<F: Future>(ids: Option<SpanIds>, future: F) -> F::Output {
     let mut future = pin!(future);

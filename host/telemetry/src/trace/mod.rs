@@ -17,6 +17,7 @@ mod tracer;
 
 pub use context::SpanIds;
 pub(crate) use current::current;
+pub use current::{doing_in_this_trace, in_this_trace};
 pub use sampler::{Sampler, SamplerKind};
 pub use span::{Span, Trace};
 pub use tracer::Tracer;

@@ -16,6 +16,7 @@ use super::context::{self, SpanIds};
 use super::current;
 use crate::label;
 use crate::otlp::SpanQueue;
+use crate::outcome::Outcome;
 
 /// Where a piece of a request's work belongs; spans that begin here are children of one span. Cheap
 /// to clone, and of nothing by default.
@@ -37,6 +38,8 @@ pub(super) struct Recording {
     pub(super) begun: (SystemTime, Instant),
     /// Model and version, once they are known.
     pub(super) subject: OnceLock<(Arc<str>, i64)>,
+    /// How the prediction ended, once it has.
+    pub(super) outcome: OnceLock<Outcome>,
     /// Spans asked for, beside the request's own.
     pub(super) spans: AtomicU32,
 }
@@ -83,6 +86,13 @@ impl Trace {
             let _ = recording
                 .subject
                 .set((Arc::from(label::value(model)), version));
+        }
+    }
+
+    /// The request's prediction ended so. The first word counts.
+    pub fn ended(&self, outcome: Outcome) {
+        if let Some(recording) = self.recording() {
+            let _ = recording.outcome.set(outcome);
         }
     }
 
@@ -267,12 +277,8 @@ impl Drop for Span {
             attributes.push(KeyValue::new("aegis.model", Arc::clone(model)));
             attributes.push(KeyValue::new("aegis.model_version", *version));
         }
-        let omitted = recording
-            .spans
-            .load(Ordering::Relaxed)
-            .saturating_sub(MAX_SPANS);
-        if kind == SpanKind::Server && omitted > 0 {
-            attributes.push(KeyValue::new("aegis.omitted_spans", i64::from(omitted)));
+        if kind == SpanKind::Server {
+            attributes.extend(recording.of_the_whole());
         }
         let end = end.unwrap_or_else(Instant::now).max(start);
         recording.queue.push(SpanData {
@@ -300,6 +306,17 @@ impl Drop for Span {
 }
 
 impl Recording {
+    /// What the request's own span says of all of them.
+    fn of_the_whole(&self) -> impl Iterator<Item = KeyValue> {
+        let outcome = self.outcome.get();
+        let omitted = self.spans.load(Ordering::Relaxed).saturating_sub(MAX_SPANS);
+        let omitted = (omitted > 0).then(|| i64::from(omitted));
+        outcome
+            .map(|outcome| KeyValue::new("aegis.outcome", outcome.as_str()))
+            .into_iter()
+            .chain(omitted.map(|count| KeyValue::new("aegis.omitted_spans", count)))
+    }
+
     fn by_the_wall(&self, moment: Instant) -> SystemTime {
         let (wall, begun) = self.begun;
         match moment.checked_duration_since(begun) {

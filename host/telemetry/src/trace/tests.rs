@@ -17,6 +17,7 @@ use opentelemetry_sdk::trace::SpanData;
 use super::context::TRACEPARENT;
 use super::*;
 use crate::otlp::SpanQueue;
+use crate::outcome::Outcome;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -200,6 +201,31 @@ fn spans_that_end_once_the_model_is_known_name_it() {
 }
 
 #[test]
+fn the_requests_span_alone_says_how_the_prediction_ended() {
+    let (tracer, queue) = tracer(SamplerKind::AlwaysOn, 1.0);
+    let request = tracer.request(&HeaderMap::new(), true);
+    request.trace().ended(Outcome::Overloaded);
+    request.trace().ended(Outcome::Cancelled);
+    drop(request.trace().span("predict"));
+    drop(request);
+    drop(tracer.request(&HeaderMap::new(), true));
+    let spans = queue.take();
+    let outcomes: Vec<_> = spans
+        .iter()
+        .map(|span| (&*span.name, attribute(span, "aegis.outcome")))
+        .collect();
+    let overloaded = Some("overloaded".to_owned());
+    assert_eq!(
+        outcomes,
+        [
+            ("predict", None),
+            ("request", overloaded),
+            ("request", None)
+        ]
+    );
+}
+
+#[test]
 fn nothing_a_caller_sends_makes_a_span_large() {
     let (tracer, queue) = tracer(SamplerKind::AlwaysOn, 1.0);
     let mut headers = asked("01");
@@ -260,4 +286,25 @@ async fn lines_know_their_trace_on_whichever_thread_they_are_written() {
             .block_on(moved)
     });
     assert_eq!(runtime.join().unwrap(), (ids, ids));
+}
+
+#[tokio::test]
+async fn work_handed_to_others_keeps_its_trace() {
+    let (tracer, _queue) = tracer(SamplerKind::AlwaysOff, 0.0);
+    let request = tracer.request(&HeaderMap::new(), true);
+    let ids = request.trace().ids();
+    let handed = async {
+        let task = tokio::spawn(in_this_trace(async { current() }));
+        let lost = tokio::spawn(async { current() });
+        let work = tokio::task::spawn_blocking(doing_in_this_trace(current));
+        (
+            task.await.unwrap(),
+            lost.await.unwrap(),
+            work.await.unwrap(),
+        )
+    };
+    assert_eq!(request.trace().scope(handed).await, (ids, None, ids));
+    // Of nothing, nothing is kept.
+    let task = tokio::spawn(in_this_trace(async { current() }));
+    assert_eq!(task.await.unwrap(), None);
 }

@@ -74,6 +74,7 @@ impl Tracer {
             },
             begun: (SystemTime::now(), Instant::now()),
             subject: OnceLock::new(),
+            outcome: OnceLock::new(),
             spans: AtomicU32::new(0),
         });
         let mut span = Span::begin(

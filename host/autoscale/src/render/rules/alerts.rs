@@ -5,12 +5,12 @@ use aegis_telemetry::{CircuitState, metric};
 
 use super::{
     Alert, Group, Severity, burn, read,
-    recording::{FLAGS_NOW, names},
+    recording::{FLAGS_NOW, PER_MODEL, names},
 };
 use crate::{
     render::{
         outside::{self, JOB, NAMESPACE},
-        promql::{self, ENDPOINT, PREDICT, Scope, duration, is},
+        promql::{self, ENDPOINT, PREDICT, Scope, by, duration, is},
     },
     slo::Slo,
 };
@@ -138,8 +138,8 @@ fn load(slo: &Slo) -> Vec<Alert> {
 fn models(slo: &Slo) -> Vec<Alert> {
     let scope = Scope::service(slo);
     let open = CircuitState::Open as u8;
-    let by_model = format!("{NAMESPACE}, model");
-    let by_version = format!("{by_model}, model_version");
+    let by_model = by(PER_MODEL);
+    let by_version = format!("{NAMESPACE}, model, model_version");
     let now = names::flags(FLAGS_NOW);
     let flags = promql::series(&scope, &metric::SAFETY_FLAGS, &[]);
     vec![
@@ -151,12 +151,16 @@ fn models(slo: &Slo) -> Vec<Alert> {
                 Severity::Warning,
                 "AegisSafetyFlagSpike",
                 format!(
-                    "{} > {} * {}\nand\nsum by ({by_model}) (increase({flags}[{}])) >= {}",
+                    "{} > {} * {}\nand\n{} >= {}\nand\n{} offset {} >= {}",
                     read(&now, slo),
                     slo.safety.spike_factor.get(),
                     read(names::FLAGS_BASELINE, slo),
+                    promql::increase(&flags, &by_model, FLAGS_NOW),
+                    slo.safety.minimum_flags,
+                    // Before that, nothing was usual that this could be more than.
+                    read(&names::asked(), slo),
                     duration(FLAGS_NOW),
-                    slo.safety.minimum_flags
+                    slo.safety.minimum_predictions
                 ),
                 "Model {{ $labels.model }} raises unusually many safety flags",
                 format!(

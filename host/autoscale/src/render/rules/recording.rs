@@ -57,6 +57,12 @@ pub(crate) mod names {
     /// What is usual of them.
     pub(crate) const FLAGS_BASELINE: &str = "model:aegis_safety_flags:baseline";
 
+    /// What a model was asked, over the time in which its usual flags are looked for.
+    pub(crate) fn asked() -> String {
+        let window = duration(super::FLAGS_USUAL);
+        format!("model:aegis_inference_requests:increase{window}")
+    }
+
     fn window(slo: &Slo) -> String {
         duration(slo.metrics.rate_window_seconds)
     }
@@ -67,7 +73,7 @@ pub(crate) const FLAGS_NOW: u32 = 600;
 /// … and over this what is usual.
 const FLAGS_USUAL: u32 = 86_400;
 /// A model, and what it is called.
-const PER_MODEL: &[&str] = &[crate::render::outside::NAMESPACE, "model"];
+pub(super) const PER_MODEL: &[&str] = &[crate::render::outside::NAMESPACE, "model"];
 
 /// The groups.
 pub(super) fn groups(slo: &Slo) -> Vec<Group> {
@@ -141,10 +147,13 @@ fn safety(slo: &Slo) -> Vec<Recording> {
             share(&of(&metric::SAFETY_FLAGS), &of(&metric::INFERENCE_REQUESTS)),
         )
     };
+    let asked = promql::series(&scope, &metric::INFERENCE_REQUESTS, &[]);
+    let asked = promql::increase(&asked, &by, FLAGS_USUAL);
     let (now, usual) = (names::flags(FLAGS_NOW), names::flags(FLAGS_USUAL));
     vec![
         flags(FLAGS_NOW),
         flags(FLAGS_USUAL),
+        plain(names::asked(), asked),
         // What a model did until the time that is looked at: in that time a spike is no longer
         // unusual. One that is new has done nothing yet.
         plain(
