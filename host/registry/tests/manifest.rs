@@ -7,7 +7,7 @@
     reason = "tests fail by panicking"
 )]
 
-use aegis_registry::manifest::{
+use aegis_registry::manifest::{BatchAxis, 
     Batching, EffectiveLimits, GraphBackend, GraphTarget, InitGrant, Limits, Precision,
 };
 use aegis_registry::{Manifest, ManifestError};
