@@ -236,9 +236,11 @@ impl Chart {
 
     /// Names the lines, and the marks that are within the chart.
     fn legend<'a>(&'a self, svg: &mut String, marks: impl Iterator<Item = &'a Mark>) {
-        let names = self
-            .lines
-            .iter()
+        // Lines lie on each other in the order in which they are drawn, and are named in that of reading.
+        let mut lines: Vec<&Line> = self.lines.iter().collect();
+        lines.sort_by_key(|line| line.name);
+        let names = lines
+            .into_iter()
             .map(|line| (line.name, "line", line.class));
         let names = names.chain(marks.map(|mark| (mark.name.as_str(), "mark", mark.class)));
         // From the right, as the title is on the left.

@@ -66,7 +66,7 @@ pub fn page(report: &Report) -> String {
 
 fn overview(html: &mut String, report: &Report) {
     html.push_str(
-        "<table><thead><tr><th>Verdict</th><th>Load</th><th>Workers</th><th>Measured</th>\
+        "<div class=\"wide\"><table><thead><tr><th>Verdict</th><th>Load</th><th>Workers</th><th>Measured</th>\
          <th>Requests</th><th>RPS</th><th>P50 ms</th><th>P95 ms</th><th>P99 ms</th><th>Max ms</th>\
          <th>Failed</th><th>",
     );
@@ -100,7 +100,7 @@ fn overview(html: &mut String, report: &Report) {
             cell.failure_percent,
         );
     }
-    html.push_str("</tbody></table>\n");
+    html.push_str("</tbody></table></div>\n");
 }
 
 /// What replicas are called, so that those of a model are never taken for a cluster's.
