@@ -143,7 +143,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for warning in machine.warnings() {
         say(&warning);
     }
-    let folder = tempfile::Builder::new().prefix("aegis-batching-").tempdir()?;
+    let folder = tempfile::Builder::new()
+        .prefix("aegis-batching-")
+        .tempdir()?;
     let (rounds, window) = if args.quick {
         (1, Duration::from_millis(100))
     } else {
@@ -210,7 +212,11 @@ fn networks(folder: &Path, only: &[String]) -> anyhow::Result<Vec<Network>> {
     all.retain(|network| {
         let wanted = only.is_empty() || only.iter().any(|name| name == network.name);
         if wanted && !network.onnx.is_file() {
-            say(&format!("{} is left out: {} is not there", network.name, network.onnx.display()));
+            say(&format!(
+                "{} is left out: {} is not there",
+                network.name,
+                network.onnx.display()
+            ));
         }
         wanted && network.onnx.is_file()
     });
@@ -247,7 +253,10 @@ fn in_process(
         "{}: up to {} rows a run{}",
         network.name,
         state.max_rows,
-        state.warning.map(|warning| format!("; {warning}")).unwrap_or_default()
+        state
+            .warning
+            .map(|warning| format!("; {warning}"))
+            .unwrap_or_default()
     ));
     let mut bare = BareLoop::open(&network.onnx, off.signature())?;
     for batch in BARE {
@@ -260,7 +269,9 @@ fn in_process(
         });
     }
     let inputs = inputs(off.signature(), 1)?;
-    let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let executor = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     for callers in CALLERS {
         let (mut offs, mut ons, mut gains, mut of_bare) = (vec![], vec![], vec![], vec![]);
         for round in 0..rounds {
@@ -429,11 +440,17 @@ impl BareLoop {
                     Ok(match input.tensor.ty() {
                         TensorType::Fp32 => {
                             let values = bytemuck::cast_slice::<u8, f32>(input.tensor.bytes());
-                            SessionInputValue::from(TensorRef::from_array_view((dims(input), values))?)
+                            SessionInputValue::from(TensorRef::from_array_view((
+                                dims(input),
+                                values,
+                            ))?)
                         }
                         _ => {
                             let values = bytemuck::cast_slice::<u8, i64>(input.tensor.bytes());
-                            SessionInputValue::from(TensorRef::from_array_view((dims(input), values))?)
+                            SessionInputValue::from(TensorRef::from_array_view((
+                                dims(input),
+                                values,
+                            ))?)
                         }
                     })
                 })
@@ -477,7 +494,10 @@ fn over_http(
     rounds: usize,
     window: Duration,
 ) -> anyhow::Result<()> {
-    let asked: Vec<&Network> = networks.iter().filter(|network| network.cases.is_some()).collect();
+    let asked: Vec<&Network> = networks
+        .iter()
+        .filter(|network| network.cases.is_some())
+        .collect();
     if asked.is_empty() {
         return Ok(());
     }
@@ -522,7 +542,10 @@ fn over_http(
     }
     for (network, (file, _)) in asked.iter().zip(&cases_files) {
         for callers in CALLERS {
-            say(&format!("{}: over HTTP, {callers} connections", network.name));
+            say(&format!(
+                "{}: over HTTP, {callers} connections",
+                network.name
+            ));
             let (mut offs, mut ons, mut gains) = (vec![], vec![], vec![]);
             for round in 0..rounds {
                 let side = |way| turn(&process, address, network.name, way, file, callers, window);
@@ -560,7 +583,12 @@ fn right_answers(network: &Network) -> anyhow::Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn write_package(models: &Path, network: &Network, way: &str, batching: &str) -> anyhow::Result<()> {
+fn write_package(
+    models: &Path,
+    network: &Network,
+    way: &str,
+    batching: &str,
+) -> anyhow::Result<()> {
     let name = format!("{}-{way}", network.name);
     let package = models.join(&name);
     fs::create_dir_all(&package)?;
@@ -625,16 +653,24 @@ fn table(report: &Report) -> String {
         "{} rounds of {} ms a side, {} session(s) of one thread in process\n",
         report.rounds, report.window_ms, report.sessions
     );
-    let _ = writeln!(text, "a bare loop            rows/s at batch 1          8         32");
+    let _ = writeln!(
+        text,
+        "a bare loop            rows/s at batch 1          8         32"
+    );
     for network in report.bare.chunks(BARE.len()) {
-        let Some(first) = network.first() else { continue };
+        let Some(first) = network.first() else {
+            continue;
+        };
         let _ = write!(text, "{:<29}", first.network);
         for row in network {
             let _ = write!(text, " {:10.0}", row.rows_per_second);
         }
         text.push('\n');
     }
-    for (title, rows) in [("in process", &report.in_process), ("over HTTP", &report.over_http)] {
+    for (title, rows) in [
+        ("in process", &report.in_process),
+        ("over HTTP", &report.over_http),
+    ] {
         if rows.is_empty() {
             continue;
         }

@@ -7,11 +7,13 @@ use std::{io::Write as _, time::Instant};
 use aegis_autoscale::{
     report,
     simulate::{Config, Engine, Profile, simulate},
+    slo::Slo,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout();
-    let mut config = Config::example()?;
+    let slo = Slo::default();
+    let mut config = Config::of(&slo)?;
     let mut picture = None;
     for argument in std::env::args().skip(1) {
         match argument.parse() {
@@ -19,8 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Err(_) => picture = Some(argument),
         }
     }
-    let hpas = report::embedded()?;
-    let all = report::compare(&config, &hpas, &report::standard_profiles())?;
+    let hpas = report::hpas(&slo)?;
+    let all = report::compare(&config, &slo, &hpas, &report::standard_profiles())?;
     writeln!(out, "{}\n", report::text(&all))?;
     if let Some(path) = picture {
         std::fs::write(path, report::svg(&all)?)?;

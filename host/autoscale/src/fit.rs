@@ -7,7 +7,7 @@ mod search;
 
 use serde::Serialize;
 
-pub use results::{ResultRow, ResultsError, read_results};
+pub use results::{ResultRow, ResultsError, SIMULATED, read_results};
 
 use crate::simulate::{Config, ConfigError, ServiceError, ServiceTime};
 
@@ -24,7 +24,7 @@ pub enum FitError {
     Results(#[from] ResultsError),
     /// Too few rows are left.
     #[error(
-        "{usable} of {rows} rows can be used, and two with different users per replica are needed{}",
+        "{usable} of {rows} rows can be used, and two with different load per replica are needed{}",
         list(.excluded)
     )]
     TooFewRows {
@@ -38,7 +38,7 @@ pub enum FitError {
     /// Rows disagree about the think time.
     #[error(
         "users think {low:.2} s in one row and {high:.2} s in another (Users / RPS less the answer's \
-         time): was this a closed loop? An open loop says nothing about users"
+         time): was this a closed loop? The rows of an open loop have no users; leave Users empty in them"
     )]
     ThinkTime {
         /// The shortest, in seconds.
@@ -68,7 +68,8 @@ pub enum FitError {
     #[error(
         "no service model fits: the best is off by {rms_percent:.0} % on average, and up to {WORST_FIT:.0} % \
          are taken. A pod whose latency is not that of a queue (a shared database, throttled CPU) \
-         cannot be told by one"
+         cannot be told by one; nor can an open loop beyond capacity, whose queue grows as long as it \
+         lasts: leave such rows out"
     )]
     Misfit {
         /// The best fit's error, in percent.
@@ -99,8 +100,8 @@ pub struct Fit {
     pub cv: f64,
     /// Places of a pod.
     pub concurrency: u32,
-    /// How long users think, in seconds.
-    pub think_s: f64,
+    /// How long users think, in seconds; none where no row has users.
+    pub think_s: Option<f64>,
     /// Requests a second that a pod answers at most, by these figures.
     pub capacity: f64,
     /// Root mean square error over all rows' P50, P95 and RPS, in percent.
@@ -116,8 +117,8 @@ pub struct Fit {
 /// One row of the measurements beside the model's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct FitRow {
-    /// Users.
-    pub users: f64,
+    /// Users; none in an open loop.
+    pub users: Option<f64>,
     /// Replicas.
     pub replicas: u32,
     /// Requests a second.
@@ -140,8 +141,8 @@ pub struct Pair {
 }
 
 impl Fit {
-    /// Puts the figures into a configuration. CPU and the bound of the queue stay as they were:
-    /// these results do not tell.
+    /// Puts the figures into a configuration. CPU, the bound of the queue, and after an open loop the
+    /// think time stay as they were: these results do not tell.
     ///
     /// # Errors
     /// If they are out of the simulator's range.
@@ -149,7 +150,9 @@ impl Fit {
         config.service.time = ServiceTime::log_normal(self.service_ms / 1e3, self.cv)?;
         config.service.concurrency = self.concurrency;
         config.service.max_batch = 1;
-        config.think = self.think_s.max(0.01);
+        if let Some(think) = self.think_s {
+            config.think = think.max(0.01);
+        }
         Ok(())
     }
 }
@@ -168,9 +171,11 @@ pub fn fit(rows: &[ResultRow], replicas: Option<u32>, base: &Config) -> Result<F
             Err(reason) => excluded.push(format!("line {}: {reason}", row.line)),
         }
     }
-    usable.sort_by(|a, b| a.users_per_replica().total_cmp(&b.users_per_replica()));
+    // Users tell more than their rate, which a slow service holds back; but not beside an open loop's.
+    let closed = usable.iter().all(search::Row::is_closed);
+    usable.sort_by(|a, b| a.per_replica(closed).total_cmp(&b.per_replica(closed)));
     let spread = match (usable.first(), usable.last()) {
-        (Some(low), Some(high)) => high.users_per_replica() / low.users_per_replica(),
+        (Some(low), Some(high)) => high.per_replica(closed) / low.per_replica(closed),
         _ => 1.0,
     };
     if usable.len() < 2 || spread < 1.01 {

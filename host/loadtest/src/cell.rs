@@ -11,7 +11,7 @@ use crate::{
     measured::Measured,
     plan::Cell,
     record::Recorder,
-    replicas::{Observed, Watch, read},
+    replicas::{Driven, Origin, ReplicaError, ReplicaModel, Replicas, Watch, read},
     report::{CellResult, Ended},
     run::{LoadTest, RunError, Tick, Watcher},
     worker::{Clock, Work, Worker},
@@ -34,8 +34,8 @@ pub(crate) async fn drive(
     let timing = test.plan.timing();
     let mut cautions = Vec::new();
     let watch = match &test.replicas {
-        None => None,
-        Some(source) => match read(source.as_ref(), Observed::default()).await {
+        None | Some(Origin::Modelled(_)) => None,
+        Some(Origin::Watched(source)) => match read(source.as_ref()).await {
             Ok(first) => Some(Watch::start(Arc::clone(source), first)),
             Err(error) => {
                 cautions.push(format!("no replicas, as the first reading failed: {error}"));
@@ -63,7 +63,7 @@ pub(crate) async fn drive(
         }
         well
     });
-    let mut measured = Measured::new(timing, clock, recorders);
+    let mut measured = Measured::new(timing, clock, cell.load, recorders);
     let mut ticks = interval_at(begins + SECOND, SECOND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (ended, died) = loop {
@@ -82,9 +82,6 @@ pub(crate) async fn drive(
                     of: test.plan.cells().len(),
                     ..measured.tick(cell, replicas)
                 };
-                if let Some(watch) = &watch {
-                    watch.observe(measured.observed(&tick));
-                }
                 watcher.tick(&tick);
                 if measured.dead_for(timing.give_up) {
                     break (Ended::GaveUp, None);
@@ -102,14 +99,34 @@ pub(crate) async fn drive(
     if died {
         return Err(RunError::WorkerDied);
     }
-    let replicas = watch.as_ref().map(Watch::replicas);
+    let mut replicas = watch.as_ref().map(Watch::replicas);
     measured.collect(replicas.map(|replicas| replicas.last), true);
+    if let Some(Origin::Modelled(model)) = &test.replicas {
+        match modelled(Arc::clone(model), measured.driven()).await {
+            Ok(readings) => {
+                measured.modelled(&readings);
+                replicas = Replicas::of(&readings);
+            }
+            Err(error) => cautions.push(format!("no replicas: {error}")),
+        }
+    }
     let seconds = until.saturating_duration_since(measured_from).as_secs_f64();
     if ended == Ended::Stopped && seconds <= 0.0 {
         return Ok(None);
     }
     let result = measured.result(test, (began, cell), ended, seconds, replicas, cautions);
     Ok(Some(result))
+}
+
+/// What the model makes of the load that was driven.
+async fn modelled(model: Arc<dyn ReplicaModel>, driven: Driven) -> Result<Vec<u32>, ReplicaError> {
+    tokio::task::spawn_blocking(move || model.replicas(&driven))
+        .await
+        .unwrap_or_else(|_| {
+            Err(ReplicaError(
+                "the simulation ended by a fault of its own".to_owned(),
+            ))
+        })
 }
 
 type Started = (Vec<Arc<Recorder>>, Vec<Worker>);

@@ -236,18 +236,23 @@ impl Chart {
 
     /// Names the lines, and the marks that are within the chart.
     fn legend<'a>(&'a self, svg: &mut String, marks: impl Iterator<Item = &'a Mark>) {
-        let names = self.lines.iter().map(|line| (line.name, line.class));
-        let names = names.chain(marks.map(|mark| (mark.name.as_str(), mark.class)));
+        // Lines lie on each other in the order in which they are drawn, and are named in that of reading.
+        let mut lines: Vec<&Line> = self.lines.iter().collect();
+        lines.sort_by_key(|line| line.name);
+        let names = lines
+            .into_iter()
+            .map(|line| (line.name, "line", line.class));
+        let names = names.chain(marks.map(|mark| (mark.name.as_str(), "mark", mark.class)));
         // From the right, as the title is on the left.
         let mut right = WIDTH - RIGHT;
-        for (name, class) in names.collect::<Vec<_>>().into_iter().rev() {
-            let width = name.chars().count() as f64 * 6.2 + 22.0;
+        for (name, drawn, class) in names.collect::<Vec<_>>().into_iter().rev() {
+            let width = name.chars().count() as f64 * 6.2 + 30.0;
             right -= width;
             let _ = write!(
                 svg,
-                "<path class=\"line {class}\" d=\"M{right:.1} 11h12\"/>\
+                "<path class=\"{drawn} {class}\" d=\"M{right:.1} 11h14\"/>\
                  <text class=\"name\" x=\"{:.1}\" y=\"15\">{name}</text>",
-                right + 16.0
+                right + 18.0
             );
         }
     }
@@ -321,6 +326,14 @@ mod tests {
             .unwrap_or_default();
         let line = line.split('"').next().unwrap_or_default();
         assert_eq!(line.matches('M').count(), 2, "{line}");
+    }
+
+    #[test]
+    fn a_legend_shows_lines_as_they_are_drawn_and_marks_dashed() {
+        let svg = chart(vec![(0.0, Some(1.0)), (400.0, Some(400.0))], false).svg();
+        // The line and its name; two marks and theirs.
+        assert_eq!(svg.matches("class=\"line a\"").count(), 2, "{svg}");
+        assert_eq!(svg.matches("class=\"mark b\"").count(), 4, "{svg}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use kube::{
 };
 use serde::Deserialize;
 
-use crate::replicas::{Observed, PATIENCE, Reading, ReplicaError, ReplicaSource};
+use crate::replicas::{PATIENCE, Reading, ReplicaError, ReplicaSource};
 
 /// A Deployment in a cluster.
 pub struct Deployment {
@@ -151,7 +151,7 @@ impl Deployment {
 }
 
 impl ReplicaSource for Deployment {
-    fn replicas(&self, _: Observed) -> Reading<'_> {
+    fn replicas(&self) -> Reading<'_> {
         Box::pin(self.read())
     }
 }

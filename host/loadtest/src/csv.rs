@@ -2,11 +2,24 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{CellResult, timestamp};
+use crate::report::{CellResult, Report, timestamp};
 
 /// The head. Latencies are milliseconds, `Duration` seconds, `FailureRate` percent.
 pub const HEAD: &str = "Timestamp,Users,Workers,Duration,InitialReplicas,PeakReplicas,FinalReplicas,\
 ScaleUpEvents,ScaleDownEvents,Requests,RPS,P50,P95,P99,MaxLatency,FailureRate";
+
+/// What stands below the head where replicas are simulated: the columns cannot say it.
+pub const SIMULATED: &str = "# replicas are simulated, not read from a cluster";
+
+/// The head, with [`SIMULATED`] below it where that is so.
+#[must_use]
+pub fn head(simulated: bool) -> String {
+    if simulated {
+        format!("{HEAD}\n{SIMULATED}")
+    } else {
+        HEAD.to_owned()
+    }
+}
 
 /// A cell's row. What was not measured or read is empty.
 #[must_use]
@@ -39,9 +52,9 @@ pub fn row(cell: &CellResult) -> String {
 
 /// Head and rows.
 #[must_use]
-pub fn table(cells: &[CellResult]) -> String {
-    let mut text = HEAD.to_owned();
-    for cell in cells {
+pub fn table(report: &Report) -> String {
+    let mut text = head(report.simulated());
+    for cell in &report.cells {
         let _ = write!(text, "\n{}", row(cell));
     }
     text
@@ -83,6 +96,13 @@ mod tests {
     fn a_row_reads_as_the_seeds_example_and_says_its_zone() {
         let cell = crate::sample::cell();
         assert_eq!(row(&cell), SEEDS[1].replacen(",100", "Z,100", 1));
+    }
+
+    #[test]
+    fn simulated_replicas_say_so_below_the_head() {
+        assert_eq!(head(false), HEAD);
+        let head = head(true);
+        assert_eq!(head.lines().collect::<Vec<_>>(), [HEAD, SIMULATED]);
     }
 
     #[test]

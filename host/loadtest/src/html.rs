@@ -23,7 +23,7 @@ pub fn page(report: &Report) -> String {
          <h1>Load test <span class=\"verdict {verdict}\">{verdict}</span></h1>\n\
          <dl><dt>Asked</dt><dd><code>{}</code></dd><dt>Bodies</dt><dd>{}</dd>\
          <dt>Objective</dt><dd>P95 below {} ms (warning to {} ms), at most {} % failing</dd>\
-         <dt>Seed</dt><dd>{}</dd></dl>\n",
+         <dt>Seed</dt><dd>{}</dd>",
         escape(&report.url),
         escape(&report.bodies.join(", ")),
         objective.p95_ms(),
@@ -31,6 +31,14 @@ pub fn page(report: &Report) -> String {
         objective.max_failure_percent(),
         report.plan.seed()
     );
+    if let Some(from) = &report.replicas_from {
+        let _ = write!(
+            html,
+            "<dt>Replicas</dt><dd>{}</dd>",
+            escape(&from.to_string())
+        );
+    }
+    html.push_str("</dl>\n");
     let planned = report.plan.cells().len();
     if report.cells.len() < planned {
         let done = report.cells.len();
@@ -46,7 +54,7 @@ pub fn page(report: &Report) -> String {
     }
     overview(&mut html, report);
     for (index, cell) in report.cells.iter().enumerate() {
-        section(&mut html, index, cell, objective);
+        section(&mut html, index, cell, report);
     }
     html.push_str(
         "<p class=\"small\">Latencies are of requests that were answered or timed out; failures that \
@@ -58,10 +66,12 @@ pub fn page(report: &Report) -> String {
 
 fn overview(html: &mut String, report: &Report) {
     html.push_str(
-        "<table><thead><tr><th>Verdict</th><th>Load</th><th>Workers</th><th>Measured</th>\
+        "<div class=\"wide\"><table><thead><tr><th>Verdict</th><th>Load</th><th>Workers</th><th>Measured</th>\
          <th>Requests</th><th>RPS</th><th>P50 ms</th><th>P95 ms</th><th>P99 ms</th><th>Max ms</th>\
-         <th>Failed</th><th>Replicas</th></tr></thead><tbody>\n",
+         <th>Failed</th><th>",
     );
+    html.push_str(replicas_title(report));
+    html.push_str("</th></tr></thead><tbody>\n");
     for (index, cell) in report.cells.iter().enumerate() {
         let verdict = cell.judgement.verdict.word();
         let replicas = cell.replicas.map_or_else(
@@ -90,10 +100,19 @@ fn overview(html: &mut String, report: &Report) {
             cell.failure_percent,
         );
     }
-    html.push_str("</tbody></table>\n");
+    html.push_str("</tbody></table></div>\n");
 }
 
-fn section(html: &mut String, index: usize, cell: &CellResult, objective: &Objective) {
+/// What replicas are called, so that those of a model are never taken for a cluster's.
+fn replicas_title(report: &Report) -> &'static str {
+    if report.simulated() {
+        "Replicas, simulated"
+    } else {
+        "Replicas"
+    }
+}
+
+fn section(html: &mut String, index: usize, cell: &CellResult, report: &Report) {
     let verdict = cell.judgement.verdict.word();
     let _ = writeln!(
         html,
@@ -115,7 +134,7 @@ fn section(html: &mut String, index: usize, cell: &CellResult, objective: &Objec
         .map(|(kind, count)| format!("{count} × {kind}: {}", kind.meaning()));
     list(html, "failure", failures);
     html.push_str("<div class=\"charts\">");
-    for chart in charts(cell, objective) {
+    for chart in charts(cell, &report.objective, replicas_title(report)) {
         html.push_str(&chart.svg());
     }
     html.push_str("</div></section>\n");
@@ -132,7 +151,7 @@ fn list(html: &mut String, class: &str, items: impl Iterator<Item = String>) {
     }
 }
 
-fn charts(cell: &CellResult, objective: &Objective) -> Vec<Chart> {
+fn charts(cell: &CellResult, objective: &Objective, replicas_title: &'static str) -> Vec<Chart> {
     let line = |name, class, of: fn(&Point) -> Option<f64>| Line {
         name,
         class,
@@ -169,9 +188,10 @@ fn charts(cell: &CellResult, objective: &Objective) -> Vec<Chart> {
             "Latency",
             "ms",
             vec![
+                // Of few requests a second P95 and P99 are one; what is judged by lies above.
+                line("P99", "three", |point| point.p99_ms),
                 line("P50", "one", |point| point.p50_ms),
                 line("P95", "two", |point| point.p95_ms),
-                line("P99", "three", |point| point.p99_ms),
             ],
             objectives(),
         ),
@@ -214,7 +234,7 @@ fn charts(cell: &CellResult, objective: &Objective) -> Vec<Chart> {
             steps: true,
             ..replicas
         }];
-        charts.push(over_time("Replicas", "count", lines, Vec::new()));
+        charts.push(over_time(replicas_title, "pods", lines, Vec::new()));
     }
     charts
 }
@@ -242,7 +262,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{plan, sample};
+    use crate::{plan, replicas::ReplicasFrom, sample};
 
     fn report() -> Report {
         let cell = sample::cell();
@@ -250,8 +270,9 @@ mod tests {
         Report {
             url: "http://127.0.0.1:8000/predict?identifier=<script>alert(1)</script>".to_owned(),
             bodies: vec!["a\"b.json".to_owned()],
-            objective: Objective::default(),
+            objective: sample::objective(),
             plan,
+            replicas_from: Some(ReplicasFrom::Cluster),
             cells: vec![cell],
         }
     }
@@ -263,6 +284,25 @@ mod tests {
         assert!(page.contains("a&quot;b.json"));
         for fetched in ["src=", "href=\"http", "url(", "@import", "<link"] {
             assert!(!page.contains(fetched), "{fetched}");
+        }
+    }
+
+    #[test]
+    fn replicas_of_a_model_are_never_called_replicas_alone() {
+        let mut report = report();
+        assert!(!page(&report).contains("imulated"));
+        let by = "k8s/hpa <3 pods>".to_owned();
+        report.replicas_from = Some(ReplicasFrom::Simulated { by });
+        let page = page(&report);
+        assert!(
+            page.contains("what k8s/hpa &lt;3 pods&gt; would have done"),
+            "{page}"
+        );
+        for place in [
+            "<th>Replicas, simulated</th>",
+            "<title>Replicas, simulated</title>",
+        ] {
+            assert!(page.contains(place), "{place}");
         }
     }
 

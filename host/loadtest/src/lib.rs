@@ -3,8 +3,8 @@
 //! A [`plan`] is a matrix of load × workers. Its load is a closed loop, users who wait for an answer
 //! and think, or an open one, arrivals that wait for nobody, whose latency counts from when each was
 //! due. [`run`] drives it, cell by cell, against a [`target`]; a [`report`] has what was found, and is
-//! written as the seeds' [`csv`] or as a page ([`html`]). Replicas are read from a [`cluster`], or from
-//! whatever else is a [`replicas::ReplicaSource`].
+//! written as the seeds' [`csv`] or as a page ([`html`]). Replicas are read from a [`cluster`], or told
+//! by a [`replicas::ReplicaModel`] that somebody hands in.
 //!
 //! It knows nothing of the server but HTTP, and nothing of models.
 

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use crate::{
     failure::FailureKind,
     objective::Verdict,
-    plan::{Cell, Timing},
+    plan::{Cell, Load, Timing},
     record::{Recorder, Tally},
-    replicas::{Observed, Replicas},
+    replicas::{Driven, DrivenKind, Replicas},
     report::{CellResult, Ended, Point},
     run::{LoadTest, Phase, Tick},
     worker::Clock,
@@ -44,10 +44,19 @@ pub(crate) struct Measured {
     last_alive: Instant,
     dead_since: u64,
     failed: u64,
+    load: Load,
+    /// The load of each second since the cell began, users or requests begun.
+    each_second: Vec<f64>,
+    under_way: usize,
 }
 
 impl Measured {
-    pub(crate) fn new(timing: &Timing, clock: Clock, recorders: Vec<Arc<Recorder>>) -> Self {
+    pub(crate) fn new(
+        timing: &Timing,
+        clock: Clock,
+        load: Load,
+        recorders: Vec<Arc<Recorder>>,
+    ) -> Self {
         let new = || Tally::new(timing.timeout);
         let seconds = timing.duration.as_secs().div_ceil(u64::from(MAX_POINTS));
         Self {
@@ -63,6 +72,9 @@ impl Measured {
             last_alive: clock.begins,
             dead_since: 0,
             failed: 0,
+            load,
+            each_second: Vec::new(),
+            under_way: 0,
         }
     }
 
@@ -103,6 +115,13 @@ impl Measured {
     pub(crate) fn tick(&mut self, cell: Cell, replicas: Option<u32>) -> Tick {
         self.collect(replicas, false);
         let now = Instant::now();
+        let ended = (self.second.alive + self.second.dead) as f64;
+        let under_way = self
+            .recorders
+            .iter()
+            .map(|recorder| recorder.under_way())
+            .sum();
+        self.drive(now, ended, under_way);
         let Clock {
             begins,
             measured_from,
@@ -120,12 +139,8 @@ impl Measured {
             },
             elapsed: now - begins,
             whole: measured_until - begins,
-            rps: (self.second.alive + self.second.dead) as f64,
-            under_way: self
-                .recorders
-                .iter()
-                .map(|recorder| recorder.under_way())
-                .sum(),
+            rps: ended,
+            under_way,
             p95_ms: self.total.latencies.percentile_ms(95.0),
             requests: self.total.requests,
             failed: self.failed,
@@ -133,12 +148,60 @@ impl Measured {
         }
     }
 
-    pub(crate) fn observed(&self, tick: &Tick) -> Observed {
-        Observed {
-            elapsed: tick.elapsed,
-            requests_per_second: tick.rps,
-            under_way: tick.under_way,
-            p95_ms: self.second.latencies.percentile_ms(95.0),
+    /// Keeps the load of the seconds since the last tick, of which there are several where a busy
+    /// machine left ticks out.
+    fn drive(&mut self, now: Instant, ended: f64, under_way: usize) {
+        let elapsed = now.saturating_duration_since(self.clock.begins);
+        let whole = elapsed.as_secs_f64().round() as usize;
+        let new = whole.saturating_sub(self.each_second.len());
+        // Whoever ended or is under way now, and was not under way before, began in between.
+        let begun = (ended + under_way as f64 - self.under_way as f64).max(0.0);
+        self.under_way = under_way;
+        for _ in 0..new {
+            let second = self.each_second.len();
+            self.each_second.push(match self.load {
+                Load::Closed { users, .. } => self.users_at(second, users),
+                Load::Open { .. } => begun / new as f64,
+            });
+        }
+    }
+
+    /// Users in the middle of a second: they arrive evenly, and go when nothing more is measured.
+    fn users_at(&self, second: usize, users: u32) -> f64 {
+        let at = Duration::from_secs(second as u64) + SECOND / 2;
+        let sends = self.clock.measured_until - self.clock.begins;
+        if at > sends {
+            return 0.0;
+        }
+        let ramp = self.clock.ramp_up.as_secs_f64();
+        let share = if ramp > 0.0 {
+            (at.as_secs_f64() / ramp).min(1.0)
+        } else {
+            1.0
+        };
+        f64::from(users) * share
+    }
+
+    /// The load so far.
+    pub(crate) fn driven(&self) -> Driven {
+        Driven {
+            kind: match self.load {
+                Load::Closed { think, .. } => DrivenKind::Users {
+                    think: think.mean(),
+                },
+                Load::Open { .. } => DrivenKind::Requests,
+            },
+            each_second: self.each_second.clone(),
+        }
+    }
+
+    /// Puts a model's replicas, one for each second since the cell began, into the plots.
+    pub(crate) fn modelled(&mut self, readings: &[u32]) {
+        let before = (self.clock.measured_from - self.clock.begins).as_secs_f64();
+        for point in &mut self.series {
+            let second = (before + point.at_seconds).ceil() as usize;
+            let reading = readings.get(second.saturating_sub(1)).or(readings.last());
+            point.replicas = reading.copied();
         }
     }
 

@@ -70,7 +70,8 @@ pub struct Cell {
 
 impl fmt::Display for Cell {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(to, "{}, {} workers", self.load, self.workers)
+        let plural = if self.workers == 1 { "" } else { "s" };
+        write!(to, "{}, {} worker{plural}", self.load, self.workers)
     }
 }
 

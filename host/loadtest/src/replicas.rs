@@ -1,25 +1,101 @@
-//! Where the number of replicas is read from, and what is kept of the readings: first, most, last,
-//! and how often it went up or down. Without a source the columns stay empty; nothing is invented.
+//! Where the number of replicas comes from, and what is kept of it: first, most, last, and how often
+//! it went up or down. It is watched while the load runs, or told by a model of the service once the
+//! load is known; without either the columns stay empty. Nothing is invented, and what is of a model
+//! says so wherever it is shown.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-/// What the driver has just seen: a source that models the service rather than watching one (the
-/// simulator) goes by this.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Observed {
-    /// Since the cell began, ramp included.
-    pub elapsed: Duration,
-    /// Requests that ended in the last second.
-    pub requests_per_second: f64,
-    /// Requests under way.
-    pub under_way: usize,
-    /// P95 of those that ended in the last second, in milliseconds.
-    pub p95_ms: Option<f64>,
+/// Where a load test's replicas come from.
+#[derive(Clone)]
+pub enum Origin {
+    /// A service that runs.
+    Watched(Arc<dyn ReplicaSource>),
+    /// A model of one, which is told the load of each cell when it has ended.
+    Modelled(Arc<dyn ReplicaModel>),
+}
+
+impl Origin {
+    /// As a report says it.
+    #[must_use]
+    pub fn told(&self) -> ReplicasFrom {
+        match self {
+            Self::Watched(_) => ReplicasFrom::Cluster,
+            Self::Modelled(model) => ReplicasFrom::Simulated { by: model.about() },
+        }
+    }
+}
+
+/// Where the replicas of a report come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "from", rename_all = "lowercase")]
+pub enum ReplicasFrom {
+    /// They were read while the load ran.
+    Cluster,
+    /// A model was given the load that was measured.
+    Simulated {
+        /// Which model.
+        by: String,
+    },
+}
+
+impl ReplicasFrom {
+    /// Whether they are of a model.
+    #[must_use]
+    pub const fn is_simulated(&self) -> bool {
+        matches!(self, Self::Simulated { .. })
+    }
+}
+
+impl fmt::Display for ReplicasFrom {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => to.write_str("read from the cluster"),
+            Self::Simulated { by } => write!(
+                to,
+                "simulated, not read from a cluster: what {by} would have done under this load"
+            ),
+        }
+    }
+}
+
+/// The load of one cell, a value for each second since it began, ramp and last answers included.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Driven {
+    /// What the values are.
+    pub kind: DrivenKind,
+    /// The values.
+    pub each_second: Vec<f64>,
+}
+
+/// What a load counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrivenKind {
+    /// Users who wait for their answers and think in between, this long on average: what they would
+    /// ask of a faster service, the rate at which they asked this one does not tell.
+    Users {
+        /// The mean thought.
+        think: Duration,
+    },
+    /// Requests that were begun, measured.
+    Requests,
+}
+
+/// Tells how many replicas a service would have had under a load.
+pub trait ReplicaModel: Send + Sync {
+    /// What it is, for whoever reads the report.
+    fn about(&self) -> String;
+
+    /// The replicas at the end of each second of `driven`, and as many. Asked once a cell, after its
+    /// end and off the executor, so it may compute.
+    ///
+    /// # Errors
+    /// Where the model cannot tell; the columns then stay empty, with the reason.
+    fn replicas(&self, driven: &Driven) -> Result<Vec<u32>, ReplicaError>;
 }
 
 /// A future of a reading.
@@ -29,7 +105,7 @@ pub type Reading<'a> = Pin<Box<dyn Future<Output = Result<u32, ReplicaError>> + 
 /// and then every [`EVERY`] while a cell runs, where an error is a reading that is missing.
 pub trait ReplicaSource: Send + Sync {
     /// How many replicas there are now. It is dropped after [`PATIENCE`].
-    fn replicas(&self, observed: Observed) -> Reading<'_>;
+    fn replicas(&self) -> Reading<'_>;
 }
 
 /// How often replicas are read. A Deployment changes at most every 15 s, when its HPA is synced.
@@ -83,6 +159,15 @@ impl Replicas {
         }
     }
 
+    /// From readings, one after the other; none where there are none.
+    #[must_use]
+    pub fn of(readings: &[u32]) -> Option<Self> {
+        let (first, later) = readings.split_first()?;
+        let mut replicas = Self::first(*first);
+        later.iter().for_each(|reading| replicas.read(*reading));
+        Some(replicas)
+    }
+
     /// One more reading. A Deployment's pods come and go one after the other, so that one decision to
     /// scale can be seen as several steps in successive readings; they count once.
     pub fn read(&mut self, replicas: u32) {
@@ -104,13 +189,8 @@ impl Replicas {
 
 /// Reads a source beside the load; dropped, it stops.
 pub(crate) struct Watch {
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<Replicas>>,
     task: JoinHandle<()>,
-}
-
-struct Kept {
-    observed: Observed,
-    replicas: Replicas,
 }
 
 impl Drop for Watch {
@@ -121,10 +201,7 @@ impl Drop for Watch {
 
 impl Watch {
     pub(crate) fn start(source: Arc<dyn ReplicaSource>, first: u32) -> Self {
-        let kept = Arc::new(Mutex::new(Kept {
-            observed: Observed::default(),
-            replicas: Replicas::first(first),
-        }));
+        let kept = Arc::new(Mutex::new(Replicas::first(first)));
         let task = tokio::spawn({
             let kept = Arc::clone(&kept);
             async move {
@@ -132,9 +209,8 @@ impl Watch {
                 clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
                     clock.tick().await;
-                    let observed = kept.lock().observed;
-                    let read = read(source.as_ref(), observed).await;
-                    let replicas = &mut kept.lock().replicas;
+                    let read = read(source.as_ref()).await;
+                    let replicas = &mut *kept.lock();
                     match read {
                         Ok(count) => replicas.read(count),
                         Err(_) => replicas.unread += 1,
@@ -145,21 +221,14 @@ impl Watch {
         Self { kept, task }
     }
 
-    pub(crate) fn observe(&self, observed: Observed) {
-        self.kept.lock().observed = observed;
-    }
-
     pub(crate) fn replicas(&self) -> Replicas {
-        self.kept.lock().replicas
+        *self.kept.lock()
     }
 }
 
 /// One reading, in bounded time.
-pub(crate) async fn read(
-    source: &dyn ReplicaSource,
-    observed: Observed,
-) -> Result<u32, ReplicaError> {
-    tokio::time::timeout(PATIENCE, source.replicas(observed))
+pub(crate) async fn read(source: &dyn ReplicaSource) -> Result<u32, ReplicaError> {
+    tokio::time::timeout(PATIENCE, source.replicas())
         .await
         .unwrap_or_else(|_| {
             Err(ReplicaError(format!(
@@ -175,22 +244,10 @@ mod tests {
 
     #[test]
     fn a_rise_in_steps_is_one_event_and_two_rises_apart_are_two() {
-        let mut replicas = Replicas::first(3);
-        for reading in [3, 4, 6, 6, 6, 9, 9, 8, 8, 7] {
-            replicas.read(reading);
-        }
-        let Replicas {
-            initial,
-            peak,
-            last,
-            scale_ups,
-            scale_downs,
-            ..
-        } = replicas;
-        assert_eq!(
-            (initial, peak, last, scale_ups, scale_downs),
-            (3, 9, 7, 2, 2)
-        );
+        let told = Replicas::of(&[3, 3, 4, 6, 6, 6, 9, 9, 8, 8, 7])
+            .map(|r| (r.initial, r.peak, r.last, r.scale_ups, r.scale_downs));
+        assert_eq!(told, Some((3, 9, 7, 2, 2)));
+        assert_eq!(Replicas::of(&[]), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     failure::Failures,
     objective::{Judgement, Objective, Verdict},
     plan::{Cell, Plan},
-    replicas::Replicas,
+    replicas::{Replicas, ReplicasFrom},
 };
 
 /// How a cell came to its end.
@@ -38,7 +38,7 @@ pub struct Point {
     pub p95_ms: Option<f64>,
     /// Their 99th percentile.
     pub p99_ms: Option<f64>,
-    /// Replicas, where they are read.
+    /// Replicas, where they are read or simulated.
     pub replicas: Option<u32>,
 }
 
@@ -54,7 +54,7 @@ pub struct CellResult {
     pub ended: Ended,
     /// How long it was measured, in seconds.
     pub measured_seconds: f64,
-    /// Replicas, where they are read.
+    /// Replicas, where they are read or simulated ([`Report::replicas_from`]).
     pub replicas: Option<Replicas>,
     /// Requests that fell into the measured time and ended, failed ones included.
     pub requests: u64,
@@ -100,6 +100,8 @@ pub struct Report {
     pub objective: Objective,
     /// What was to be driven.
     pub plan: Plan,
+    /// Where the replicas come from; none where there are none.
+    pub replicas_from: Option<ReplicasFrom>,
     /// What was found, in the order of the plan's cells; fewer where it ended early.
     pub cells: Vec<CellResult>,
 }
@@ -110,6 +112,14 @@ impl Report {
     pub fn verdict(&self) -> Verdict {
         let verdicts = self.cells.iter().map(|cell| cell.judgement.verdict);
         verdicts.max().unwrap_or(Verdict::Fail)
+    }
+
+    /// Whether the replicas are of a model and not of a cluster.
+    #[must_use]
+    pub fn simulated(&self) -> bool {
+        self.replicas_from
+            .as_ref()
+            .is_some_and(ReplicasFrom::is_simulated)
     }
 
     /// Whether somebody stopped it.

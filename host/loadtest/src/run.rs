@@ -11,7 +11,7 @@ use crate::{
     objective::Objective,
     plan::{Cell, Plan},
     probe::{ProbeError, Probed, probe},
-    replicas::{Observed, ReplicaError, ReplicaSource, read},
+    replicas::{Origin, ReplicaError, read},
     report::{CellResult, Ended, Report},
     target::Target,
 };
@@ -24,8 +24,8 @@ pub struct LoadTest {
     pub target: Arc<Target>,
     /// What it is judged by.
     pub objective: Objective,
-    /// Where replicas are read, if anywhere.
-    pub replicas: Option<Arc<dyn ReplicaSource>>,
+    /// Where replicas come from, if from anywhere.
+    pub replicas: Option<Origin>,
 }
 
 /// A load test that did not come to a result.
@@ -123,6 +123,7 @@ impl LoadTest {
             bodies: self.target.bodies().map(|body| body.name.clone()).collect(),
             objective: self.objective,
             plan: self.plan.clone(),
+            replicas_from: self.replicas.as_ref().map(Origin::told),
             cells: Vec::new(),
         };
         tokio::select! {
@@ -155,8 +156,8 @@ impl LoadTest {
     }
 
     async fn look(&self) -> Result<Probed, RunError> {
-        if let Some(source) = &self.replicas {
-            read(source.as_ref(), Observed::default()).await?;
+        if let Some(Origin::Watched(source)) = &self.replicas {
+            read(source.as_ref()).await?;
         }
         Ok(probe(&self.target, self.plan.timing().timeout).await?)
     }

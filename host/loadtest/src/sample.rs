@@ -12,6 +12,12 @@ use crate::{
     report::{CellResult, Ended, Point},
 };
 
+/// The seeds' bands.
+#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+pub(crate) fn objective() -> Objective {
+    Objective::new(350.0, 400.0, 0.5).unwrap()
+}
+
 pub(crate) fn cell() -> CellResult {
     let think = Think {
         min: Duration::from_secs(1),
@@ -52,7 +58,7 @@ pub(crate) fn cell() -> CellResult {
         warm_up_requests: 200,
         lateness_p99_ms: Some(1.0),
         held_back: 0,
-        judgement: Objective::default().judge(Some(312.0), 0.0),
+        judgement: objective().judge(Some(312.0), 0.0),
         cautions: Vec::new(),
         series: (1..=240).map(point).collect(),
         distribution: vec![

@@ -10,10 +10,7 @@ use std::{
     time::Duration,
 };
 
-use aegis_loadtest::{
-    cluster::Deployment,
-    replicas::{Observed, ReplicaSource as _},
-};
+use aegis_loadtest::{cluster::Deployment, replicas::ReplicaSource as _};
 use stand_in::{Does, StandIn};
 use tempfile::TempDir;
 
@@ -40,7 +37,7 @@ async fn read(server: &StandIn, namespace: Option<&str>) -> Result<u32, String> 
     let deployment = Deployment::new(&file, None, namespace, "inference")
         .await
         .unwrap();
-    let read = deployment.replicas(Observed::default()).await;
+    let read = deployment.replicas().await;
     read.map_err(|error| error.to_string())
 }
 
@@ -151,11 +148,7 @@ async fn an_api_server_that_is_not_there_is_named() {
     let deployment = Deployment::new(&file, None, None, "inference")
         .await
         .unwrap();
-    let told = deployment
-        .replicas(Observed::default())
-        .await
-        .unwrap_err()
-        .to_string();
+    let told = deployment.replicas().await.unwrap_err().to_string();
     assert!(told.contains(&address.to_string()), "{told}");
 }
 

@@ -21,7 +21,10 @@ use aegis_loadtest::{
     objective::{Objective, Verdict},
     plan::{Connections, Loads, Plan, Think, Timing},
     probe::{ProbeError, Probed},
-    replicas::{Observed, Reading, ReplicaError, ReplicaSource},
+    replicas::{
+        Driven, DrivenKind, Origin, Reading, ReplicaError, ReplicaModel, ReplicaSource,
+        ReplicasFrom,
+    },
     report::{CellResult, Ended, Report},
     run::{LoadTest, Phase, RunError, Tick, Watcher},
     target::{Body, Target},
@@ -82,7 +85,7 @@ fn with_timing(server: &str, loads: Loads, timing: Timing) -> LoadTest {
     LoadTest {
         plan: Plan::new(loads, &[2], timing, connections, 1).unwrap(),
         target: Arc::new(Target::new(&url, HeaderMap::new(), vec![body("[1]")]).unwrap()),
-        objective: Objective::default(),
+        objective: Objective::new(350.0, 400.0, 0.5).unwrap(),
         replicas: None,
     }
 }
@@ -509,39 +512,77 @@ async fn connections_are_kept_unless_they_are_not_to_be() {
     }
 }
 
-struct Model;
+/// Three replicas at first, five from the second reading of a cell on.
+#[derive(Default)]
+struct Growing(Mutex<u32>);
 
-impl ReplicaSource for Model {
-    fn replicas(&self, observed: Observed) -> Reading<'_> {
-        Box::pin(async move {
-            Ok(if observed.requests_per_second > 10.0 {
-                5
-            } else {
-                3
-            })
-        })
+impl ReplicaSource for Growing {
+    fn replicas(&self) -> Reading<'_> {
+        let mut readings = self.0.lock().unwrap();
+        *readings += 1;
+        // Once before any load, once before the cell, and once as it begins.
+        let replicas = if *readings > 3 { 5 } else { 3 };
+        Box::pin(async move { Ok(replicas) })
     }
 }
 
 struct Broken;
 
 impl ReplicaSource for Broken {
-    fn replicas(&self, _: Observed) -> Reading<'_> {
+    fn replicas(&self) -> Reading<'_> {
         Box::pin(async { Err(ReplicaError("may not get deployments".to_owned())) })
     }
 }
 
-#[tokio::test]
-async fn replicas_come_from_their_source_and_it_sees_the_load() {
-    let server = StandIn::start(|_| ok());
+/// Keeps what it is told, and answers three replicas and from the second second on seven; or nothing.
+struct Model {
+    told: Mutex<Vec<Driven>>,
+    knows: bool,
+}
+
+impl ReplicaModel for Model {
+    fn about(&self) -> String {
+        "a test's model".to_owned()
+    }
+
+    fn replicas(&self, driven: &Driven) -> Result<Vec<u32>, ReplicaError> {
+        self.told.lock().unwrap().push(driven.clone());
+        if !self.knows {
+            return Err(ReplicaError("nobody knows".to_owned()));
+        }
+        let seconds = 0..driven.each_second.len();
+        Ok(seconds.map(|at| if at == 0 { 3 } else { 7 }).collect())
+    }
+}
+
+fn model(knows: bool) -> Arc<Model> {
+    let told = Mutex::new(Vec::new());
+    Arc::new(Model { told, knows })
+}
+
+/// A test of two and a half seconds after one of ramp.
+fn with_ramp(server: &str, loads: Loads) -> LoadTest {
     let timing = Timing {
         duration: MS * 2500,
-        ..test(&server.url(), closed(4, 10)).plan.timing().clone()
+        ramp_up: MS * 1000,
+        ..test(server, closed(4, 10)).plan.timing().clone()
     };
-    let mut test = with_timing(&server.url(), closed(4, 10), timing);
-    assert_eq!(run(&test).await.cells[0].replicas, None);
-    test.replicas = Some(Arc::new(Model));
-    let replicas = run(&test).await.cells[0].replicas.unwrap();
+    with_timing(server, loads, timing)
+}
+
+#[tokio::test]
+async fn replicas_come_from_their_source() {
+    let server = StandIn::start(|_| ok());
+    let mut test = with_ramp(&server.url(), closed(4, 10));
+    let report = run(&test).await;
+    assert_eq!(
+        (report.replicas_from, report.cells[0].replicas),
+        (None, None)
+    );
+    test.replicas = Some(Origin::Watched(Arc::new(Growing::default())));
+    let report = run(&test).await;
+    assert_eq!(report.replicas_from, Some(ReplicasFrom::Cluster));
+    let replicas = report.cells[0].replicas.unwrap();
     assert_eq!(
         (replicas.initial, replicas.peak, replicas.scale_ups),
         (3, 5, 1)
@@ -549,10 +590,67 @@ async fn replicas_come_from_their_source_and_it_sees_the_load() {
 }
 
 #[tokio::test]
+async fn a_model_is_told_the_users_of_a_closed_loop_and_its_replicas_are_called_simulated() {
+    let server = StandIn::start(|_| ok());
+    let mut test = with_ramp(&server.url(), closed(4, 10));
+    let model = model(true);
+    test.replicas = Some(Origin::Modelled(Arc::clone(&model) as _));
+    let report = run(&test).await;
+    let by = "a test's model".to_owned();
+    assert_eq!(report.replicas_from, Some(ReplicasFrom::Simulated { by }));
+    let cell = &report.cells[0];
+    let replicas = cell.replicas.unwrap();
+    assert_eq!((replicas.initial, replicas.peak), (3, 7));
+    assert_eq!((replicas.last, replicas.scale_ups), (7, 1));
+    assert!(cell.series.iter().all(|point| point.replicas == Some(7)));
+    let csv = aegis_loadtest::csv::table(&report);
+    assert!(csv.contains("\n# replicas are simulated"), "{csv}");
+    let told = model.told.lock().unwrap();
+    let [driven] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(driven.kind, DrivenKind::Users { think: MS * 10 });
+    // Half of them have come in the middle of the ramp's second.
+    assert_eq!(driven.each_second[..3], [2.0, 4.0, 4.0]);
+}
+
+#[tokio::test]
+async fn a_model_is_told_the_requests_of_an_open_loop_as_they_were_measured() {
+    let server = StandIn::start(|_| ok());
+    let mut test = with_ramp(&server.url(), open(40.0));
+    let model = model(true);
+    test.replicas = Some(Origin::Modelled(Arc::clone(&model) as _));
+    let requests = run(&test).await.cells[0].requests;
+    let told = model.told.lock().unwrap();
+    assert_eq!(told[0].kind, DrivenKind::Requests);
+    let begun: f64 = told[0].each_second.iter().skip(1).sum();
+    assert!(
+        (begun - requests as f64).abs() < 40.0,
+        "{begun} of {requests}"
+    );
+    assert!(told[0].each_second[0] < 35.0, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_tell_leaves_the_columns_empty_with_the_reason() {
+    let server = StandIn::start(|_| ok());
+    let mut test = with_ramp(&server.url(), closed(4, 10));
+    test.replicas = Some(Origin::Modelled(model(false)));
+    let report = run(&test).await;
+    let cell = &report.cells[0];
+    assert_eq!(cell.replicas, None);
+    assert!(
+        cell.cautions
+            .iter()
+            .any(|words| words == "no replicas: nobody knows")
+    );
+}
+
+#[tokio::test]
 async fn replicas_that_cannot_be_read_refuse_the_test_before_any_request() {
     let server = StandIn::start(|_| ok());
     let mut test = test(&server.url(), closed(2, 10));
-    test.replicas = Some(Arc::new(Broken));
+    test.replicas = Some(Origin::Watched(Arc::new(Broken)));
     let told = error(
         test.run(&mut Seen::default(), &CancellationToken::new())
             .await,

@@ -7,8 +7,8 @@
     reason = "tests fail by panicking"
 )]
 
-use aegis_registry::manifest::{BatchAxis, 
-    Batching, EffectiveLimits, GraphBackend, GraphTarget, InitGrant, Limits, Precision,
+use aegis_registry::manifest::{
+    BatchAxis, Batching, EffectiveLimits, GraphBackend, GraphTarget, InitGrant, Limits, Precision,
 };
 use aegis_registry::{Manifest, ManifestError};
 use proptest::prelude::*;
@@ -69,8 +69,15 @@ fn a_full_manifest_is_read_whole() {
     };
     assert_eq!((batching.max_batch_size, batching.max_latency_ms), (8, 2));
     assert_eq!(batching.preferred_batch_sizes, [4, 8]);
-    let axes: Vec<_> = batching.axes.iter().map(|(name, axis)| (&**name, *axis)).collect();
-    assert_eq!(axes, [("rate", BatchAxis::Shared), ("state", BatchAxis::At(1))]);
+    let axes: Vec<_> = batching
+        .axes
+        .iter()
+        .map(|(name, axis)| (&**name, *axis))
+        .collect();
+    assert_eq!(
+        axes,
+        [("rate", BatchAxis::Shared), ("state", BatchAxis::At(1))]
+    );
     assert_eq!(digits.weights, None);
     assert_eq!(ir.weights.as_ref().unwrap().as_str(), "ir/net.bin");
     assert_eq!(

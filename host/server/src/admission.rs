@@ -76,12 +76,11 @@ impl Admission {
         if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
             return Ok(self.permit(permit));
         }
-        let _place = Place::take(&self.waiting, self.max_queue).ok_or_else(|| {
-            Refusal::QueueFull {
+        let _place =
+            Place::take(&self.waiting, self.max_queue).ok_or_else(|| Refusal::QueueFull {
                 max_queue: self.max_queue,
                 retry_after: self.retry_after(),
-            }
-        })?;
+            })?;
         match tokio::time::timeout_at(deadline.into(), Arc::clone(&self.running).acquire_owned())
             .await
         {
@@ -184,7 +183,11 @@ mod tests {
     #[tokio::test]
     async fn who_is_turned_away_is_told_how_long_the_others_take() {
         let admission = Admission::new(2, 4);
-        assert_eq!(admission.retry_after(), Duration::ZERO, "nothing is known yet");
+        assert_eq!(
+            admission.retry_after(),
+            Duration::ZERO,
+            "nothing is known yet"
+        );
         for _ in 0..3 {
             let inside = admission.enter(soon()).await.unwrap();
             std::thread::sleep(Duration::from_millis(20));

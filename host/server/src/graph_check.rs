@@ -5,8 +5,8 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use aegis_inference::{
-    BackendChoice, Batching, BatchingMode, GraphFiles, GraphSpec, LoadError, Precision, Runtime, RuntimeConfig, Target,
-    precheck::Refusal,
+    BackendChoice, Batching, BatchingMode, GraphFiles, GraphSpec, LoadError, Precision, Runtime,
+    RuntimeConfig, Target, precheck::Refusal,
 };
 use aegis_sandbox::worker::{Answer, Bounds, WorkerError, Workers, run_child};
 use serde::{Deserialize, Serialize};

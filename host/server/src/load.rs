@@ -4,14 +4,14 @@
 use std::{collections::BTreeMap, iter, path::PathBuf, sync::Arc, time::Duration};
 
 use aegis_inference::{
-    BackendChoice, Batching, BatchingMode, BackendKind, Graph, GraphFiles, GraphSpec, Observer, Precision, RunReport,
-    Runtime, Target,
+    BackendChoice, BackendKind, Batching, BatchingMode, Graph, GraphFiles, GraphSpec, Observer,
+    Precision, RunReport, Runtime, Target,
 };
 use aegis_registry::{
     Manifest, PackageDir, Version,
     manifest::{
-        self, BatchAxis, EffectiveLimits, GraphBackend, GraphTarget, InitGrant as ManifestGrant, Limits,
-        Precision as ManifestPrecision,
+        self, BatchAxis, EffectiveLimits, GraphBackend, GraphTarget, InitGrant as ManifestGrant,
+        Limits, Precision as ManifestPrecision,
     },
 };
 use aegis_sandbox::{
@@ -132,10 +132,7 @@ impl PackageLoadError {
 impl Loader {
     /// Sees that a package would serve: its graphs load and its handler starts. Compiles
     /// and snapshots the handler on the way.
-    pub(crate) async fn check(
-        &self,
-        package: &PackageDir,
-    ) -> Result<Checked, PackageLoadError> {
+    pub(crate) async fn check(&self, package: &PackageDir) -> Result<Checked, PackageLoadError> {
         let checked = self.try_out(package).await;
         if let Err(error) = &checked {
             tracing::warn!(
@@ -147,10 +144,7 @@ impl Loader {
         checked
     }
 
-    async fn try_out(
-        &self,
-        package: &PackageDir,
-    ) -> Result<Checked, PackageLoadError> {
+    async fn try_out(&self, package: &PackageDir) -> Result<Checked, PackageLoadError> {
         let manifest = package.manifest();
         self.one_graph_without_handler(manifest)?;
         self.within_limits(package).await?;
@@ -312,7 +306,9 @@ impl Loader {
                     graph.warnings()
                 }
             };
-            let all = warnings_here.into_iter().chain(oversubscribed(&spec, self.runtime.threads()));
+            let all = warnings_here
+                .into_iter()
+                .chain(oversubscribed(&spec, self.runtime.threads()));
             warnings.extend(all.map(|warning| format!("graph `{}`: {warning}", spec.name)));
         }
         Ok(warnings)

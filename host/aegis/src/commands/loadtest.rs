@@ -1,6 +1,8 @@
 //! `aegis loadtest`: drives a running server as its users would, and judges it by the SLO.
 
+mod judged;
 mod progress;
+mod simulated;
 mod table;
 
 use std::{
@@ -12,13 +14,14 @@ use std::{
     time::Duration,
 };
 
+use aegis_autoscale::slo::Slo;
 use aegis_loadtest::{
     arrivals::Arrival,
     cluster::Deployment,
     csv, html,
-    objective::{Objective, Verdict},
+    objective::Verdict,
     plan::{Connections, Loads, Plan, SEED_USERS, SEED_WORKERS, Think, Timing},
-    replicas::ReplicaSource,
+    replicas::Origin,
     run::LoadTest,
     span,
     target::{Body, Target},
@@ -27,8 +30,8 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
-use self::progress::Progress;
-use super::predict::guess;
+use self::{judged::Judged, progress::Progress, simulated::Simulated};
+use super::{predict::guess, slo};
 use crate::client::{Server, print};
 
 /// Over the SLO.
@@ -118,17 +121,25 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = span::parse)]
     reconnect: Duration,
 
-    /// Pass: P95 below this many milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = Objective::default().p95_ms())]
-    p95_ms: f64,
-    /// Warn: P95 up to this many milliseconds; beyond it is a fail [default: 400, or --p95-ms if that
-    /// is more].
-    #[arg(long, value_name = "MS")]
-    p95_warn_ms: Option<f64>,
-    /// Fail: more than this percent of the requests fail.
-    #[arg(long, value_name = "PERCENT", default_value_t = Objective::default().max_failure_percent())]
-    max_failure_percent: f64,
+    #[command(flatten)]
+    judged: Judged,
 
+    /// Simulate the replica columns: what the autoscaler of --hpa, or of the SLO, would have done to
+    /// a service as --service has it. For a server that runs alone; reports say that it is simulated.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        requires = "service",
+        conflicts_with = "kubeconfig"
+    )]
+    replicas: Option<Replicas>,
+    /// The simulated service, as `aegis simulate --fit … --save-service FILE` writes it.
+    #[arg(long, value_name = "FILE.toml", requires = "replicas")]
+    service: Option<PathBuf>,
+    /// The simulated manifest, instead of the one that the SLO renders.
+    #[arg(long, value_name = "FILE", requires = "replicas")]
+    hpa: Option<PathBuf>,
     /// Read the replica columns of --deployment from the cluster of this kubeconfig.
     #[arg(long, value_name = "FILE", requires = "deployment")]
     kubeconfig: Option<PathBuf>,
@@ -166,6 +177,12 @@ enum Output {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum Replicas {
+    /// By the model of `aegis simulate`.
+    Simulate,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Arrivals {
     /// At even distances.
     Fixed,
@@ -184,14 +201,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn drive(args: &Args) -> anyhow::Result<ExitCode> {
-    let objective = objective(args)?;
+    let slo = slo::read_or_default(args.judged.slo.as_deref())?;
+    let objective = args.judged.objective(&slo)?;
     let plan = plan(args)?;
     let target = Arc::new(target(args)?);
-    let replicas = replicas(args).await?;
+    let replicas = replicas(args, &slo).await?;
     // Made before the load: forty minutes later is late to learn that a folder is not there.
     let page = args.html.as_deref().map(create).transpose()?;
     let rows = args.csv.as_deref().map(create).transpose()?;
-    let mut progress = Progress::new(plan.longest(), rows)?;
+    let simulated = replicas
+        .as_ref()
+        .is_some_and(|origin| origin.told().is_simulated());
+    let mut progress = Progress::new(plan.longest(), rows, simulated)?;
     let test = LoadTest {
         plan,
         target,
@@ -202,7 +223,7 @@ async fn drive(args: &Args) -> anyhow::Result<ExitCode> {
     match args.output {
         Output::Text => print(&table::text(&report))?,
         Output::Json => print(&serde_json::to_string_pretty(&report)?)?,
-        Output::Csv => print(&csv::table(&report.cells))?,
+        Output::Csv => print(&csv::table(&report))?,
     }
     // After what was found is told, so that a full disk does not take that too.
     if let Some((mut file, path)) = page.zip(args.html.as_deref()) {
@@ -217,12 +238,6 @@ async fn drive(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
-}
-
-fn objective(args: &Args) -> anyhow::Result<Objective> {
-    let warn = Objective::default().p95_warn_ms().max(args.p95_ms);
-    let warn = args.p95_warn_ms.unwrap_or(warn);
-    Ok(Objective::new(args.p95_ms, warn, args.max_failure_percent)?)
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {
@@ -297,14 +312,19 @@ fn target(args: &Args) -> anyhow::Result<Target> {
     Ok(Target::new(&url, args.server.headers(&url)?, bodies)?)
 }
 
-async fn replicas(args: &Args) -> anyhow::Result<Option<Arc<dyn ReplicaSource>>> {
+async fn replicas(args: &Args, slo: &Slo) -> anyhow::Result<Option<Origin>> {
+    if let Some((Replicas::Simulate, service)) = args.replicas.zip(args.service.as_deref()) {
+        let (slo_file, hpa) = (args.judged.slo.as_deref(), args.hpa.as_deref());
+        let model = Simulated::new(slo, slo_file, service, hpa)?;
+        return Ok(Some(Origin::Modelled(Arc::new(model))));
+    }
     let Some((kubeconfig, name)) = args.kubeconfig.as_deref().zip(args.deployment.as_deref())
     else {
         return Ok(None);
     };
     let (context, namespace) = (args.context.as_deref(), args.namespace.as_deref());
     let deployment = Deployment::new(kubeconfig, context, namespace, name).await?;
-    Ok(Some(Arc::new(deployment)))
+    Ok(Some(Origin::Watched(Arc::new(deployment))))
 }
 
 /// Cancelled by the first ctrl-c or SIGTERM. A second one ends the process at once.
@@ -382,6 +402,13 @@ mod tests {
             ("--model digits", "--file"),
             ("--model m --data 1 --kubeconfig k", "--deployment"),
             ("--model m --data 1 --deployment d", "--kubeconfig"),
+            ("--model m --data 1 --replicas simulate", "--service"),
+            ("--model m --data 1 --service s.toml", "--replicas"),
+            ("--model m --data 1 --hpa h.yaml", "--replicas"),
+            (
+                "--model m --data 1 --replicas simulate --service s --kubeconfig k --deployment d",
+                "cannot be used with",
+            ),
             ("--model m --data 1 --rate 5 --users 5", "--users"),
             ("--model m --data 1 --duration soon", "`soon` is no span"),
         ] {
@@ -390,15 +417,6 @@ mod tests {
         }
         let closed = args("--model m --data 1 --arrivals fixed").unwrap();
         assert!(plan(&closed).unwrap_err().to_string().contains("--open"));
-    }
-
-    #[test]
-    fn an_objective_above_the_usual_warning_has_no_band_of_it() {
-        let objective =
-            |flags: &str| objective(&args(&format!("--model m --data 1 {flags}")).unwrap());
-        assert_eq!(objective("").unwrap(), Objective::default());
-        assert_eq!(objective("--p95-ms 500").unwrap().p95_warn_ms(), 500.0);
-        assert!(objective("--p95-ms 500 --p95-warn-ms 400").is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(crate) mod predict;
 pub(crate) mod promote;
 pub(crate) mod push;
 pub(crate) mod serve;
+pub(crate) mod service;
 pub(crate) mod simulate;
 pub(crate) mod slo;
 pub(crate) mod token;

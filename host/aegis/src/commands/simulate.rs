@@ -8,15 +8,17 @@ use std::{
 };
 
 use aegis_autoscale::{
-    fit::{fit, read_results},
+    fit::{Fit, fit, read_results},
     hpa::Hpa,
     replay::{Series, json_lines, replay},
     report,
-    simulate::{Config, Engine, Profile, ServiceTime, Signal},
+    simulate::{Config, Engine, Profile, Signal},
+    slo::Slo,
 };
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, bail};
 use clap::{Subcommand, ValueEnum};
 
+use super::{service::Figures, slo};
 use crate::client::print;
 
 /// Show what autoscaling would do: the seeds' scenarios and a day, under CPU alone and under the
@@ -31,57 +33,36 @@ pub(crate) struct Args {
     /// time,rps. May be given more than once; without it, the seeds' scenarios and a day.
     #[arg(long, value_name = "NAME|FILE.csv")]
     profile: Vec<String>,
-    /// The manifest to try, instead of the built-in one with the seeds' SLO.
+    /// The SLO file whose HPA is tried, and whose objectives and metrics hold; without it, the
+    /// built-in SLO.
+    #[arg(long, value_name = "FILE")]
+    slo: Option<PathBuf>,
+    /// The manifest to try, instead of the one that the SLO renders.
     #[arg(long, value_name = "FILE")]
     hpa: Option<PathBuf>,
     /// The manifest to compare it with, instead of the built-in one with CPU at 70 %.
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
     /// Find service time, concurrency and think time from these load-test results, and use them.
-    #[arg(long, value_name = "RESULTS.csv", conflicts_with_all = ["service_ms", "service_times", "service_cv", "concurrency", "think"])]
+    #[arg(long, value_name = "RESULTS.csv")]
     fit: Option<PathBuf>,
     /// How many replicas the load test ran against, where its results do not tell.
     #[arg(long, value_name = "N", requires = "fit")]
     replicas: Option<u32>,
-    /// Mean service time of a request, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 100.0)]
-    service_ms: f64,
-    /// Its coefficient of variation.
-    #[arg(long, value_name = "CV", default_value_t = 0.5)]
-    service_cv: f64,
-    /// Measured service times instead, one a line, in seconds.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["service_ms", "service_cv"])]
-    service_times: Option<PathBuf>,
-    /// Requests a pod answers at once.
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    concurrency: u32,
-    /// Requests at most in a batch.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    max_batch: u32,
-    /// What each further request of a batch adds to its time, as a share of the first.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
-    batch_marginal: f64,
-    /// Requests that may wait in a pod before it answers 429.
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    max_queue: u32,
-    /// Cores that one request in work uses.
-    #[arg(long, value_name = "CORES", default_value_t = 0.15)]
-    cores: f64,
-    /// A pod's CPU request, in thousandths of a core.
-    #[arg(long, value_name = "MILLICORES", default_value_t = 500)]
-    cpu_request: i64,
-    /// How long a user thinks between an answer and the next request, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.2)]
-    think: f64,
-    /// From a container's start until its pod is ready, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
-    startup: f64,
-    /// Between two scrapes, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 15.0)]
-    scrape: f64,
-    /// The window of rates, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
-    rate_window: f64,
+    /// Write what was fitted, with the figures of the flags, to this file, for --service.
+    #[arg(long, value_name = "FILE.toml", requires = "fit")]
+    save_service: Option<PathBuf>,
+    /// The service's figures from this file; flags come before it.
+    #[arg(long, value_name = "FILE.toml")]
+    service: Option<PathBuf>,
+    #[command(flatten)]
+    figures: Figures,
+    /// Between two scrapes, in seconds [default: the SLO's].
+    #[arg(long, value_name = "SECONDS")]
+    scrape: Option<f64>,
+    /// The window of rates, in seconds [default: the SLO's].
+    #[arg(long, value_name = "SECONDS")]
+    rate_window: Option<f64>,
     /// How old what the adapter answers is, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     adapter_lag: f64,
@@ -89,9 +70,9 @@ pub(crate) struct Args {
     /// s0-prometheus=in_flight. There are p50, p90, p95, p99, in_flight, queue_depth and rps.
     #[arg(long, value_name = "NAME=SIGNAL", value_parser = signal)]
     metric: Vec<(String, Signal)>,
-    /// The objective for the P95, in milliseconds: above it is a breach.
-    #[arg(long, value_name = "MS", default_value_t = 350.0)]
-    objective_ms: f64,
+    /// The objective for the P95, in milliseconds: above it is a breach [default: the SLO's].
+    #[arg(long, value_name = "MS")]
+    objective_ms: Option<f64>,
     /// What a pod costs an hour, in dollars.
     #[arg(long, value_name = "DOLLARS", default_value_t = 0.10)]
     pod_cost: f64,
@@ -154,9 +135,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => simulated(args),
     };
     match made {
-        Ok(Made { text, svg }) => {
-            if let (Some(path), Some(svg)) = (&args.svg, svg) {
-                std::fs::write(path, svg).with_context(|| format!("writing {}", path.display()))?;
+        Ok(Made { text, svg, service }) => {
+            for (path, text) in [(&args.svg, svg), (&args.save_service, service)] {
+                if let Some((path, text)) = path.as_ref().zip(text) {
+                    std::fs::write(path, text)
+                        .with_context(|| format!("writing {}", path.display()))?;
+                }
             }
             print(text.trim_end())?;
             Ok(ExitCode::SUCCESS)
@@ -172,13 +156,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 struct Made {
     text: String,
     svg: Option<String>,
+    service: Option<String>,
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
-fn manifest(path: &Path) -> anyhow::Result<Hpa> {
+pub(super) fn manifest(path: &Path) -> anyhow::Result<Hpa> {
     Hpa::from_yaml(&read(path)?).with_context(|| path.display().to_string())
 }
 
@@ -189,19 +174,22 @@ fn replayed(args: &ReplayArgs) -> anyhow::Result<Made> {
     Ok(Made {
         text: json_lines(&replay(&hpa, &series)),
         svg: None,
+        service: None,
     })
 }
 
 fn simulated(args: &Args) -> anyhow::Result<Made> {
-    let mut config = config(args)?;
-    let mut fitted = None;
-    if let Some(path) = &args.fit {
-        let rows = read_results(&read(path)?).with_context(|| path.display().to_string())?;
-        let fit = fit(&rows, args.replicas, &config).with_context(|| path.display().to_string())?;
-        fit.apply(&mut config)?;
-        fitted = Some(fit);
-    }
-    let mut hpas = report::embedded()?;
+    let slo = slo::read_or_default(args.slo.as_deref())?;
+    let mut config = config(args, &slo)?;
+    let fitted = match &args.fit {
+        Some(path) => Some(fitted(args, path, &mut config)?),
+        None => None,
+    };
+    let service = match (&args.save_service, &fitted) {
+        (Some(_), Some(fit)) => Some(service_file(fit, &config)?),
+        _ => None,
+    };
+    let mut hpas = report::hpas(&slo)?;
     for ((_, hpa), path) in hpas.iter_mut().zip([&args.before, &args.hpa]) {
         if let Some(path) = path {
             *hpa = manifest(path)?;
@@ -215,7 +203,7 @@ fn simulated(args: &Args) -> anyhow::Result<Made> {
             .map(|name| Ok((name.clone(), profile(name)?)))
             .collect::<anyhow::Result<_>>()?
     };
-    let report = report::compare(&config, &hpas, &profiles)?;
+    let report = report::compare(&config, &slo, &hpas, &profiles)?;
     let svg = match &args.svg {
         Some(_) => Some(report::svg(&report)?),
         None => None,
@@ -231,7 +219,44 @@ fn simulated(args: &Args) -> anyhow::Result<Made> {
         Format::Csv => report::csv(&report),
         Format::Json => report::json(&report, fitted.as_ref()),
     };
-    Ok(Made { text, svg })
+    Ok(Made { text, svg, service })
+}
+
+/// Fits the service to results and puts it into the configuration.
+fn fitted(args: &Args, path: &Path, config: &mut Config) -> anyhow::Result<Fit> {
+    let found = args.figures.fitted();
+    if !found.is_empty() {
+        bail!(
+            "--fit finds what {} says; leave one of them away",
+            found.join(" and ")
+        );
+    }
+    let named = || path.display().to_string();
+    let rows = read_results(&read(path)?).with_context(named)?;
+    let fit = fit(&rows, args.replicas, config).with_context(named)?;
+    if fit.think_s.is_some() && args.figures.knows_thought() {
+        bail!(
+            "{}: its users say how long they think; leave --think away",
+            named()
+        );
+    }
+    fit.apply(config)?;
+    Ok(fit)
+}
+
+/// The file of a fitted service.
+fn service_file(fit: &Fit, config: &Config) -> anyhow::Result<String> {
+    let figures = Figures::of(config).written()?;
+    Ok(format!(
+        "# Fitted by `aegis simulate --fit`, off by {:.1} % on average. service_ms, service_cv and concurrency\n\
+         # are measured{}; the rest is what the flags and the SLO said.\n{figures}",
+        fit.rms_percent,
+        if fit.think_s.is_some() {
+            ", and think"
+        } else {
+            ""
+        },
+    ))
 }
 
 fn profile(name: &str) -> anyhow::Result<Profile> {
@@ -243,41 +268,18 @@ fn profile(name: &str) -> anyhow::Result<Profile> {
     }
 }
 
-fn config(args: &Args) -> anyhow::Result<Config> {
-    let mut config = Config::example()?;
-    config.service.time = match &args.service_times {
-        None => ServiceTime::log_normal(args.service_ms / 1e3, args.service_cv)?,
-        Some(path) => {
-            let times = read(path)?
-                .lines()
-                .enumerate()
-                .filter(|(_, line)| !line.trim().is_empty())
-                .map(|(index, line)| {
-                    line.trim().parse::<f64>().map_err(|_| {
-                        anyhow!(
-                            "{}: line {}: `{line}` is no time in seconds",
-                            path.display(),
-                            index + 1
-                        )
-                    })
-                })
-                .collect::<anyhow::Result<_>>()?;
-            ServiceTime::measured(times).with_context(|| path.display().to_string())?
-        }
-    };
-    config.service.concurrency = args.concurrency;
-    config.service.max_batch = args.max_batch;
-    config.service.batch_marginal = args.batch_marginal;
-    config.service.max_queue = args.max_queue;
-    config.service.cores_per_place = args.cores;
-    config.service.cpu_request_milli = args.cpu_request;
-    config.think = args.think;
-    config.startup = args.startup;
-    config.scrape = args.scrape;
-    config.rate_window = args.rate_window;
+fn config(args: &Args, slo: &Slo) -> anyhow::Result<Config> {
+    let mut config = Config::of(slo)?;
+    let file = args.service.as_deref().map(Figures::read).transpose()?;
+    let figures = args.figures.clone().or(file.unwrap_or_default());
+    figures.apply(&mut config)?;
+    config.scrape = args.scrape.unwrap_or(config.scrape);
+    config.rate_window = args.rate_window.unwrap_or(config.rate_window);
     config.adapter_lag = args.adapter_lag;
     config.signals = args.metric.iter().cloned().collect();
-    config.objective = args.objective_ms / 1e3;
+    if let Some(ms) = args.objective_ms {
+        config.objective = ms / 1e3;
+    }
     config.pod_hour = args.pod_cost;
     config.seed = args.seed;
     config.engine = match args.engine {

@@ -38,6 +38,16 @@ enum What {
     Check(Files),
 }
 
+/// The SLO of a file, or the built-in one, whose figures are those of `k8s/slo.toml` as it came.
+pub(crate) fn read_or_default(path: Option<&Path>) -> anyhow::Result<Slo> {
+    let Some(path) = path else {
+        return Ok(Slo::default());
+    };
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Slo::parse(&text).with_context(|| path.display().to_string())
+}
+
 #[derive(clap::Args, Debug)]
 struct Files {
     /// The SLO file.

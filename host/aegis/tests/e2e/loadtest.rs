@@ -69,3 +69,59 @@ async fn a_load_test_of_nothing_has_a_status_of_its_own() {
     assert_eq!(dead.status.code(), Some(2), "{dead:?}");
     assert!(String::from_utf8_lossy(&dead.stderr).contains("aegis serve"));
 }
+
+#[tokio::test]
+async fn the_slo_file_is_what_it_is_judged_by() {
+    let server = Start::new().examples().ready().await;
+    let folder = tempfile::tempdir().unwrap();
+    let slo = folder.path().join("slo.toml");
+    // Nothing comes in five hundredths of a millisecond.
+    let hopeless = "[objectives]\np50_ms = 0.1\np95_ms = 0.1\np95_warning_ms = 0.1\n";
+    std::fs::write(&slo, hopeless).unwrap();
+    let by_file = ["--slo", slo.to_str().unwrap()];
+    let failed = aegis(&server, &words("spam", &by_file)).await;
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    let words_of = String::from_utf8_lossy(&failed.stdout).into_owned();
+    assert!(words_of.contains("over 0.1 ms"), "{words_of}");
+    std::fs::write(&slo, "[objectives]\np95_ms = 375\n").unwrap();
+    let wrong = aegis(&server, &words("spam", &by_file)).await;
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    let told = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(
+        told.contains("slo.toml") && told.contains("line 2"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn simulated_replicas_are_of_the_model_and_say_so_everywhere() {
+    let server = Start::new().examples().ready().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("service.toml"), "service_ms = 100\nconcurrency = 4\n").unwrap();
+    let service = path("service.toml");
+    let (page, rows) = (path("report.html"), path("rows.csv"));
+    let asked = ["--replicas", "simulate", "--service", &service];
+    let kept = ["--html", &page, "--csv", &rows, "--p95-ms", "5000"];
+    let ran = aegis(&server, &words("spam", &[asked.as_slice(), &kept].concat())).await;
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let table = String::from_utf8(ran.stdout).unwrap();
+    assert!(table.contains("SIMULATED REPLICAS"), "{table}");
+    assert!(
+        table.contains("Replicas are simulated, not read from a cluster"),
+        "{table}"
+    );
+    assert!(
+        std::fs::read_to_string(page)
+            .unwrap()
+            .contains("Replicas, simulated")
+    );
+    let rows = std::fs::read_to_string(rows).unwrap();
+    let lines: Vec<&str> = rows.lines().collect();
+    assert_eq!(lines.len(), 3, "{rows}");
+    assert!(lines[1].starts_with("# replicas are simulated"), "{rows}");
+    assert!(lines[2].contains("Z,4,2,1,3,3,3,0,0,"), "{rows}");
+    let without = ["--replicas", "simulate", "--service", "nowhere.toml"];
+    let refused = aegis(&server, &words("spam", &without)).await;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}

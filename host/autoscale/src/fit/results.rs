@@ -9,18 +9,15 @@ const HEADER: &str = "Timestamp,Users,Workers,Duration,InitialReplicas,PeakRepli
 pub struct ResultRow {
     /// In the file, from 1.
     pub line: usize,
-    /// Users at once.
-    pub users: f64,
-    /// Replicas at the beginning, at most and at the end; none where nobody could tell.
+    /// Users at once; none where requests came at a rate of their own (an open loop).
+    pub users: Option<f64>,
+    /// Replicas at the beginning, at most and at the end; none where nobody could tell, or where they
+    /// were simulated.
     pub replicas: Option<(u32, u32, u32)>,
     /// Requests a second.
     pub rps: f64,
-    /// In milliseconds.
-    pub p50: f64,
-    /// In milliseconds.
-    pub p95: f64,
-    /// In milliseconds.
-    pub p99: f64,
+    /// P50, P95 and P99 in milliseconds; none where nothing was answered.
+    pub latency: Option<[f64; 3]>,
     /// In percent.
     pub failure_rate: f64,
 }
@@ -41,6 +38,10 @@ pub enum ResultsError {
     },
 }
 
+/// What `aegis loadtest` writes below the header where replicas are of its simulator: they are no
+/// measurement, and the rows count as having none.
+pub const SIMULATED: &str = "# replicas are simulated, not read from a cluster";
+
 /// Reads results.
 ///
 /// # Errors
@@ -55,15 +56,23 @@ pub fn read_results(text: &str) -> Result<Vec<ResultRow>, ResultsError> {
     if header.trim() != HEADER {
         return Err(ResultsError::Header(header.trim().to_owned()));
     }
-    lines
-        .filter(|(_, text)| !text.trim().is_empty())
-        .map(|(index, text)| {
-            row(index + 1, text).map_err(|reason| ResultsError::Line {
-                line: index + 1,
-                reason,
-            })
-        })
-        .collect()
+    let mut simulated = false;
+    let mut rows = Vec::new();
+    for (index, text) in lines {
+        match text.trim() {
+            "" => {}
+            SIMULATED => simulated = true,
+            text => {
+                let line = index + 1;
+                let read = row(line, text).map_err(|reason| ResultsError::Line { line, reason })?;
+                rows.push(read);
+            }
+        }
+    }
+    if simulated {
+        rows.iter_mut().for_each(|row| row.replicas = None);
+    }
+    Ok(rows)
 }
 
 fn row(line: usize, text: &str) -> Result<ResultRow, String> {
@@ -102,9 +111,28 @@ fn row(line: usize, text: &str) -> Result<ResultRow, String> {
         replicas("PeakReplicas")?,
         replicas("FinalReplicas")?,
     );
-    let row = ResultRow {
+    let latency = match ["P50", "P95", "P99"].map(|name| field(name).is_empty()) {
+        [true, true, true] => None,
+        [false, false, false] => Some([
+            number("P50", 1e-3)?,
+            number("P95", 1e-3)?,
+            number("P99", 1e-3)?,
+        ]),
+        _ => return Err("P50, P95 and P99: all or none".to_owned()),
+    };
+    if let Some([p50, p95, p99]) = latency
+        && (p50 > p95 || p95 > p99)
+    {
+        return Err(format!(
+            "P50, P95 and P99 are {p50}, {p95} and {p99} ms, and must rise"
+        ));
+    }
+    Ok(ResultRow {
         line,
-        users: number("Users", 1.0)?,
+        users: match field("Users") {
+            "" => None,
+            _ => Some(number("Users", 1.0)?),
+        },
         replicas: match counts {
             (Some(initial), Some(peak), Some(last)) => Some((initial, peak, last)),
             (None, None, None) => None,
@@ -114,17 +142,8 @@ fn row(line: usize, text: &str) -> Result<ResultRow, String> {
                 );
             }
         },
-        rps: number("RPS", 1e-6)?,
-        p50: number("P50", 1e-3)?,
-        p95: number("P95", 1e-3)?,
-        p99: number("P99", 1e-3)?,
+        rps: number("RPS", 0.0)?,
+        latency,
         failure_rate: number("FailureRate", 0.0)?,
-    };
-    if row.p50 > row.p95 || row.p95 > row.p99 {
-        return Err(format!(
-            "P50, P95 and P99 are {}, {} and {} ms, and must rise",
-            row.p50, row.p95, row.p99
-        ));
-    }
-    Ok(row)
+    })
 }

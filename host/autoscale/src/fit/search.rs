@@ -21,7 +21,8 @@ const BULK: f64 = 1000.0;
 /// What is fitted to of one row; times in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
-    users: f64,
+    /// None: an open loop at `rps`.
+    users: Option<f64>,
     replicas: u32,
     rps: f64,
     p50: f64,
@@ -46,6 +47,12 @@ impl Row {
                 row.failure_rate
             ));
         }
+        let Some([p50, p95, p99]) = row.latency else {
+            return Err("nothing was answered, so it has no latency".to_owned());
+        };
+        if row.rps <= 0.0 {
+            return Err("nothing was asked: RPS is 0".to_owned());
+        }
         let replicas = match (row.replicas, replicas) {
             (Some((initial, peak, last)), _) if initial == peak && peak == last => peak,
             (Some((initial, peak, last)), _) => {
@@ -64,14 +71,20 @@ impl Row {
             users: row.users,
             replicas,
             rps: row.rps,
-            p50: row.p50 / 1e3,
-            p95: row.p95 / 1e3,
-            p99: row.p99 / 1e3,
+            p50: p50 / 1e3,
+            p95: p95 / 1e3,
+            p99: p99 / 1e3,
         })
     }
 
-    pub(super) fn users_per_replica(&self) -> f64 {
-        self.users / f64::from(self.replicas)
+    pub(super) fn is_closed(&self) -> bool {
+        self.users.is_some()
+    }
+
+    /// How much load a replica has: in users, or in requests a second.
+    pub(super) fn per_replica(&self, in_users: bool) -> f64 {
+        let load = self.users.filter(|_| in_users).unwrap_or(self.rps);
+        load / f64::from(self.replicas)
     }
 
     /// The mean answer's time, by the log-normal that has this P50 and P95.
@@ -83,16 +96,25 @@ impl Row {
         (self.p95 / self.p50).ln() / 1.644_854
     }
 
+    /// How long a user takes from one request to the next.
+    fn cycle(&self) -> Option<f64> {
+        self.users.map(|users| users / self.rps)
+    }
+
     /// Little: users are in flight or think.
-    fn think(&self) -> f64 {
-        self.users / self.rps - self.mean_latency()
+    fn think(&self) -> Option<f64> {
+        Some(self.cycle()? - self.mean_latency())
     }
 
     fn profile(&self) -> Result<Profile, FitError> {
         // Whole minutes, as summaries count.
         let minutes = (REQUESTS / self.rps / 60.0).ceil().clamp(1.0, 30.0);
-        let text = format!("time,users\n0,{0}\n{1},{0}\n", self.users, minutes * 60.0);
-        // Rows were checked to have users above zero: a profile of them cannot be refused.
+        let (kind, load) = match self.users {
+            Some(users) => ("users", users),
+            None => ("rps", self.rps),
+        };
+        let text = format!("time,{kind}\n0,{load}\n{},{load}\n", minutes * 60.0);
+        // Rows were checked to have a load above zero: a profile of them cannot be refused.
         Profile::from_csv("row", &text).map_err(|_| FitError::Misfit { rms_percent: 100.0 })
     }
 
@@ -132,11 +154,16 @@ impl Row {
     }
 }
 
-/// The sum over rows of squared logarithms of what is off, and how many there are.
+/// The root mean square, over all rows, of the logarithms of what is off.
 fn misfit(rows: &[FitRow]) -> f64 {
     let squares: Vec<f64> = rows
         .iter()
-        .flat_map(|row| [row.rps, row.p50_ms, row.p95_ms])
+        .flat_map(|row| {
+            // An open loop has the rate it is given, whatever the service.
+            let rate = row.users.map(|_| row.rps);
+            [rate, Some(row.p50_ms), Some(row.p95_ms)]
+        })
+        .flatten()
         .map(|pair| (pair.model.max(1e-9) / pair.measured).ln().powi(2))
         .collect();
     (squares.iter().sum::<f64>() / squares.len().max(1) as f64).sqrt()
@@ -197,7 +224,7 @@ pub(super) fn best(rows: &[Row], excluded: Vec<String>, base: &Config) -> Result
     let mut search = Search {
         rows,
         config: Config {
-            think: think.max(0.01),
+            think: think.unwrap_or(base.think).max(0.01),
             seed: 1,
             warm_up: 60.0,
             initial_replicas: None,
@@ -276,19 +303,18 @@ pub(super) fn best(rows: &[Row], excluded: Vec<String>, base: &Config) -> Result
 }
 
 /// The think time that all rows agree about. Rows that are mostly answering tell it badly and are
-/// left out where there are others.
-fn think(rows: &[Row]) -> Result<f64, FitError> {
-    let told = |row: &&Row| row.mean_latency() < row.users / row.rps / 2.0;
-    let mut thinks: Vec<f64> = rows.iter().filter(told).map(Row::think).collect();
+/// left out where there are others. None where no row has users.
+fn think(rows: &[Row]) -> Result<Option<f64>, FitError> {
+    let told = |row: &&Row| {
+        row.cycle()
+            .is_some_and(|cycle| row.mean_latency() < cycle / 2.0)
+    };
+    let mut thinks: Vec<f64> = rows.iter().filter(told).filter_map(Row::think).collect();
     if thinks.is_empty() {
-        thinks = rows.iter().map(Row::think).collect();
+        thinks = rows.iter().filter_map(Row::think).collect();
     }
     thinks.sort_by(f64::total_cmp);
-    let median = thinks
-        .get(thinks.len() / 2)
-        .copied()
-        .unwrap_or(0.0)
-        .max(0.0);
+    let median = thinks.get(thinks.len() / 2).map(|think| think.max(0.0));
     match (thinks.first(), thinks.last()) {
         (Some(low), Some(high)) if *high > 2.0 * low.max(0.0) + 0.1 => Err(FitError::ThinkTime {
             low: *low,

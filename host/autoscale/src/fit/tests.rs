@@ -5,13 +5,27 @@ use super::*;
 use crate::{
     hpa::Hpa,
     simulate::{Profile, simulate},
+    slo::Slo,
 };
 
 const HEADER: &str = "Timestamp,Users,Workers,Duration,InitialReplicas,PeakReplicas,FinalReplicas,ScaleUpEvents,ScaleDownEvents,Requests,RPS,P50,P95,P99,MaxLatency,FailureRate\n";
 
 /// What a load test of a known service would find, as its CSV.
 fn measured(service_ms: f64, cv: f64, concurrency: u32, users: &[u32], replicas: u32) -> String {
-    let mut config = Config::example().unwrap();
+    let service = (service_ms, cv, concurrency);
+    measured_by("users", service, users, &replicas.to_string())
+}
+
+/// The same by users or by `rps`, with the columns of the replicas as they are told, of one replica
+/// where they are not.
+fn measured_by(
+    kind: &str,
+    (service_ms, cv, concurrency): (f64, f64, u32),
+    loads: &[u32],
+    told: &str,
+) -> String {
+    let replicas: u32 = told.parse().unwrap_or(1);
+    let mut config = Config::of(&Slo::default()).unwrap();
     config.service.time = ServiceTime::log_normal(service_ms / 1e3, cv).unwrap();
     config.service.concurrency = concurrency;
     config.service.max_queue = 1_000_000;
@@ -22,12 +36,17 @@ fn measured(service_ms: f64, cv: f64, concurrency: u32, users: &[u32], replicas:
     ))
     .unwrap();
     let mut csv = HEADER.to_owned();
-    for users in users {
+    for load in loads {
         let profile =
-            Profile::from_csv("a", &format!("time,users\n0,{users}\n240,{users}\n")).unwrap();
+            Profile::from_csv("a", &format!("time,{kind}\n0,{load}\n240,{load}\n")).unwrap();
+        let users = if kind == "users" {
+            load.to_string()
+        } else {
+            String::new()
+        };
         let s = simulate(&config, &hpa, &profile).unwrap().summary;
         csv += &format!(
-            "2024-01-15T10:00:00,{users},4,240,{replicas},{replicas},{replicas},0,0,{},{:.2},{},{},{},{},0.0\n",
+            "2024-01-15T10:00:00,{users},4,240,{told},{told},{told},0,0,{},{:.2},{},{},{},{},0.0\n",
             s.requests,
             s.requests as f64 / 240.0,
             s.p50_ms.unwrap(),
@@ -40,7 +59,11 @@ fn measured(service_ms: f64, cv: f64, concurrency: u32, users: &[u32], replicas:
 }
 
 fn fitted(csv: &str) -> Result<Fit, FitError> {
-    fit(&read_results(csv)?, None, &Config::example().unwrap())
+    fit(
+        &read_results(csv)?,
+        None,
+        &Config::of(&Slo::default()).unwrap(),
+    )
 }
 
 #[test]
@@ -50,9 +73,9 @@ fn a_known_service_is_found_again() {
         let fit = fitted(&csv).unwrap();
         assert_eq!(fit.concurrency, concurrency, "{fit:?}");
         assert!((fit.service_ms / service - 1.0).abs() < 0.1, "{fit:?}");
-        assert!((fit.think_s - 1.0).abs() < 0.1, "{fit:?}");
+        assert!((fit.think_s.unwrap() - 1.0).abs() < 0.1, "{fit:?}");
         assert!(fit.rms_percent < 6.0, "{fit:?}");
-        let mut config = Config::example().unwrap();
+        let mut config = Config::of(&Slo::default()).unwrap();
         fit.apply(&mut config).unwrap();
         assert_eq!(config.service.concurrency, concurrency);
     }
@@ -105,6 +128,54 @@ fn an_open_loop_is_noticed() {
 }
 
 #[test]
+fn an_open_loop_without_users_or_replicas_tells_the_service_but_not_the_thought() {
+    let csv = measured_by("rps", (100.0, 0.5, 4), &[5, 15, 25, 32, 36], "");
+    let told = fitted(&csv).unwrap_err().to_string();
+    assert!(told.contains("say how many with --replicas"), "{told}");
+    let base = Config::of(&Slo::default()).unwrap();
+    let fit = fit(&read_results(&csv).unwrap(), Some(1), &base).unwrap();
+    assert_eq!((fit.concurrency, fit.think_s), (4, None), "{fit:?}");
+    assert!((fit.service_ms / 100.0 - 1.0).abs() < 0.1, "{fit:?}");
+    let mut config = base.clone();
+    fit.apply(&mut config).unwrap();
+    assert_eq!(config.think, base.think);
+    let told = crate::report::fit_text(&fit);
+    assert!(told.contains("an open loop does not tell"), "{told}");
+}
+
+#[test]
+fn an_open_loop_beyond_capacity_is_refused_with_what_it_is() {
+    // 80 a second where 40 can be answered: half of those of four minutes still wait at the end.
+    let csv = measured_by("rps", (100.0, 0.5, 4), &[5, 30, 80], "1");
+    let told = fitted(&csv).unwrap_err().to_string();
+    assert!(told.contains("an open loop beyond capacity"), "{told}");
+}
+
+#[test]
+fn simulated_replicas_are_no_measurement() {
+    let csv = measured(100.0, 0.5, 4, &[10, 50], 3);
+    let csv = csv.replacen('\n', &format!("\n{SIMULATED}\n"), 1);
+    assert!(
+        read_results(&csv)
+            .unwrap()
+            .iter()
+            .all(|row| row.replicas.is_none())
+    );
+    let told = fitted(&csv).unwrap_err().to_string();
+    assert!(
+        told.contains("line 3: it does not tell the replicas"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_row_without_an_answer_is_left_out_with_the_reason() {
+    let csv = format!("{HEADER}x,5,4,240,1,1,1,0,0,0,0,,,,,0.0\n");
+    let told = fitted(&csv).unwrap_err().to_string();
+    assert!(told.contains("line 2: nothing was answered"), "{told}");
+}
+
+#[test]
 fn a_file_that_is_no_result_is_refused_with_line_and_column() {
     let row = |fields: &str| {
         read_results(&format!("{HEADER}{fields}\n"))
@@ -122,4 +193,7 @@ fn a_file_that_is_no_result_is_refused_with_line_and_column() {
     assert!(row("x,5,4,240,1,1,1,0,0,1,fast,100,180,220,300,0").contains("RPS is `fast`"));
     assert!(row("x,5,4,240,1,,1,0,0,1,20,100,180,220,300,0").contains("all or none"));
     assert!(row("x,5,4,240,1,1,1,0,0,1,20,100,80,220,300,0").contains("must rise"));
+    assert!(
+        row("x,5,4,240,1,1,1,0,0,1,20,100,,220,300,0").contains("P50, P95 and P99: all or none")
+    );
 }

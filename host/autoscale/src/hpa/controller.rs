@@ -264,5 +264,5 @@ fn highest(
 }
 
 #[cfg(test)]
-#[path = "controller_tests.rs"]
+#[path = "controller_tests/mod.rs"]
 mod tests;

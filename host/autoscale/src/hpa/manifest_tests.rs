@@ -8,9 +8,9 @@
 
 use super::{check::cpu_at_80, *};
 use crate::hpa::{MetricSpec, Policy, PolicyKind, Quantity, SelectPolicy, Tolerances};
+use crate::{report::hpa_of, slo::Slo};
 
 const BEFORE: &str = include_str!("../../hpa/before.yaml");
-const AFTER: &str = include_str!("../../hpa/after.yaml");
 
 fn spec(spec: &str) -> Result<Hpa, ManifestError> {
     let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
@@ -21,11 +21,11 @@ fn spec(spec: &str) -> Result<Hpa, ManifestError> {
 }
 
 #[test]
-fn both_embedded_manifests_are_read_whole() {
+fn the_embedded_and_the_rendered_manifest_are_read_whole() {
     let before = Hpa::from_yaml(BEFORE).unwrap();
     assert_eq!((before.min_replicas(), before.max_replicas()), (2, 20));
     assert_eq!(before.behavior(), None);
-    let after = Hpa::from_yaml(AFTER).unwrap();
+    let after = hpa_of(&Slo::default()).unwrap();
     assert_eq!((after.min_replicas(), after.max_replicas()), (3, 20));
     assert_eq!(after.target(), "Deployment/inference");
     assert_eq!(

@@ -131,7 +131,6 @@ pub fn all(slo: &Slo) -> Result<Vec<File>, RenderError> {
         deployment::ABOUT,
         &[deployment::stable(slo)],
     )?;
-    yaml("hpa/inference-slo-hpa.yaml", hpa::ABOUT, &[hpa::hpa(slo)])?;
     yaml("prometheus/rules.yaml", rules::ABOUT, &[rules::file(slo)])?;
     yaml(
         "prometheus/adapter-values.yaml",
@@ -181,12 +180,21 @@ pub fn all(slo: &Slo) -> Result<Vec<File>, RenderError> {
     for (path, comment, node) in kustomize::files(slo) {
         yaml(path, comment, &[node])?;
     }
+    files.push(hpa_manifest(slo)?);
     files.push(write_json(
         "dashboard/inference-slo.json",
         &dashboard::dashboard(slo),
     )?);
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
+}
+
+/// The HPA's file alone: what is applied, and so what is simulated.
+///
+/// # Errors
+/// As [`all`].
+pub fn hpa_manifest(slo: &Slo) -> Result<File, RenderError> {
+    write_yaml("hpa/inference-slo-hpa.yaml", hpa::ABOUT, &[hpa::hpa(slo)])
 }
 
 /// Writes every file into a folder, and says which ones changed.

@@ -43,8 +43,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    const AFTER: &str = include_str!("../../hpa/after.yaml");
+    use crate::{report::hpa_of, slo::Slo};
 
     fn pod(name: &str, p95: &str, in_flight: &str) -> Value {
         json!({
@@ -67,7 +66,7 @@ mod tests {
 
     fn lines(ticks: Vec<Value>) -> Vec<Value> {
         let series = Series::from_json(&json!({ "ticks": ticks }).to_string()).unwrap();
-        let hpa = Hpa::from_yaml(AFTER).unwrap();
+        let hpa = hpa_of(&Slo::default()).unwrap();
         json_lines(&replay(&hpa, &series))
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())

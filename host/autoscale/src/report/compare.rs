@@ -4,22 +4,41 @@
 use super::{Report, Scenario};
 use crate::{
     hpa::{Hpa, ManifestError},
+    render::{RenderError, hpa_manifest},
     simulate::{Config, ConfigError, Profile, simulate},
+    slo::Slo,
 };
 
 /// The manifest before: CPU at 70 %.
-pub const BEFORE: &str = include_str!("../../hpa/before.yaml");
-/// The manifest after: the seeds' SLO.
-pub const AFTER: &str = include_str!("../../hpa/after.yaml");
+const BEFORE: &str = include_str!("../../hpa/before.yaml");
 
-/// The embedded manifests by their names.
+/// Why the HPA of an SLO cannot be simulated.
+#[derive(Debug, thiserror::Error)]
+pub enum HpaOfSloError {
+    /// It cannot be rendered.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// What is rendered is no HPA that Kubernetes would take.
+    #[error("what the SLO renders is no HPA: {0}")]
+    Manifest(#[from] ManifestError),
+}
+
+/// The HPA that `aegis slo render` makes of an SLO, read back from the very bytes that are applied.
 ///
 /// # Errors
-/// None: a test reads them.
-pub fn embedded() -> Result<Vec<(String, Hpa)>, ManifestError> {
+/// Where it cannot be rendered, or Kubernetes would refuse it.
+pub fn hpa_of(slo: &Slo) -> Result<Hpa, HpaOfSloError> {
+    Ok(Hpa::from_yaml(&hpa_manifest(slo)?.text)?)
+}
+
+/// What is compared unless told otherwise, by name: CPU alone, and the SLO's HPA.
+///
+/// # Errors
+/// As [`hpa_of`].
+pub fn hpas(slo: &Slo) -> Result<Vec<(String, Hpa)>, HpaOfSloError> {
     Ok(vec![
         ("before".to_owned(), Hpa::from_yaml(BEFORE)?),
-        ("after".to_owned(), Hpa::from_yaml(AFTER)?),
+        ("after".to_owned(), hpa_of(slo)?),
     ])
 }
 
@@ -33,12 +52,13 @@ pub fn standard_profiles() -> Vec<(String, Profile)> {
     ]
 }
 
-/// Every profile under every HPA.
+/// Every profile under every HPA, beside the targets of an SLO.
 ///
 /// # Errors
 /// If the configuration makes no sense, or a manifest scales on what cannot be simulated.
 pub fn compare(
     config: &Config,
+    slo: &Slo,
     hpas: &[(String, Hpa)],
     profiles: &[(String, Profile)],
 ) -> Result<Report, ConfigError> {
@@ -57,6 +77,7 @@ pub fn compare(
         .collect::<Result<_, ConfigError>>()?;
     Ok(Report {
         config: config.clone(),
+        slo: slo.clone(),
         scenarios,
     })
 }

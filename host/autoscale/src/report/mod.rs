@@ -6,7 +6,7 @@ mod plot;
 mod table;
 mod text;
 
-pub use compare::{AFTER, BEFORE, compare, embedded, standard_profiles};
+pub use compare::{HpaOfSloError, compare, hpa_of, hpas, standard_profiles};
 pub use plot::{PlotError, svg};
 pub use text::{fit_text, text};
 
@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     fit::Fit,
     simulate::{Config, Minute, Run, Summary, Tick},
+    slo::Slo,
 };
 
 /// One load, under each of the HPAs that are compared.
@@ -31,6 +32,8 @@ pub struct Scenario {
 pub struct Report {
     /// What all runs had in common.
     pub config: Config,
+    /// What the figures are held against.
+    pub slo: Slo,
     /// In the order of printing. The last one's summary is the table of success metrics.
     pub scenarios: Vec<Scenario>,
 }
@@ -130,7 +133,9 @@ mod tests {
 
     fn report() -> Report {
         let profiles = [("Scenario 2, a \"surge\"".to_owned(), Profile::surge())];
-        compare(&Config::example().unwrap(), &embedded().unwrap(), &profiles).unwrap()
+        let slo = Slo::default();
+        let config = Config::of(&slo).unwrap();
+        compare(&config, &slo, &hpas(&slo).unwrap(), &profiles).unwrap()
     }
 
     #[test]
@@ -192,11 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_is_svg_with_a_line_for_each_run() {
+    fn the_picture_is_svg_with_the_load_and_two_lines_for_each_run() {
         let svg = svg(&report()).unwrap();
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         assert!(
-            svg.matches("<polyline").count() >= 6,
+            svg.matches("<polyline").count() >= 5,
             "{}",
             svg.matches("<polyline").count()
         );

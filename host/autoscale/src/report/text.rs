@@ -4,6 +4,7 @@ use super::{Report, Scenario, table::table};
 use crate::{
     fit::{Fit, Pair},
     simulate::{Run, Summary, Tick},
+    slo::Slo,
 };
 
 /// A fit for people: the figures, how well they tell the measurements, and what was left out.
@@ -15,7 +16,7 @@ pub fn fit_text(fit: &Fit) -> String {
         .iter()
         .map(|row| {
             vec![
-                format!("{:.0}", row.users),
+                whole(row.users),
                 row.replicas.to_string(),
                 pair(row.rps, 1),
                 pair(row.p50_ms, 0),
@@ -32,13 +33,16 @@ pub fn fit_text(fit: &Fit) -> String {
     };
     let mut told = format!(
         "Fitted: {:.1} ms a request (cv {:.2}), {} at once{range}, so up to {:.1} requests a second \
-         a pod; users think {:.2} s. Off by {:.1} % on average (root mean square over P50, P95 and RPS).\n\
+         a pod; {}. Off by {:.1} % on average (root mean square over P50, P95 and the rate of users).\n\
          Measured / model:\n{}",
         fit.service_ms,
         fit.cv,
         fit.concurrency,
         fit.capacity,
-        fit.think_s,
+        fit.think_s.map_or_else(
+            || "an open loop does not tell how long users think".to_owned(),
+            |think| format!("users think {think:.2} s")
+        ),
         fit.rms_percent,
         table(
             &["Users", "Replicas", "RPS", "P50 ms", "P95 ms", "P99 ms"],
@@ -75,7 +79,7 @@ pub fn text(report: &Report) -> String {
         }
     }
     if let Some(scenario) = report.scenarios.last() {
-        parts.push(success(scenario, config.objective));
+        parts.push(success(scenario, config.objective, &report.slo));
     }
     parts.join("\n\n")
 }
@@ -143,39 +147,44 @@ fn whole(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.0}"))
 }
 
-/// The seeds' table of success metrics, with their targets.
-fn success(scenario: &Scenario, objective: f64) -> String {
+/// The seeds' table of success metrics. Targets are the SLO's; of replicas on average, times and
+/// errors, which it does not speak of, the seeds'.
+fn success(scenario: &Scenario, objective: f64, slo: &Slo) -> String {
     let milliseconds =
         |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.0} ms"));
     let seconds = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.0} s"));
     let dollars = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("${v:.2}"));
     let breach = format!("SLO breach (P95 > {:.0} ms)", objective * 1e3);
-    let median = format!("< {:.0} ms", objective * 1e3);
+    let below = |ms: f64| format!("< {ms} ms");
+    let objectives = &slo.objectives;
+    let p95 = below((objective * 1e6).round() / 1e3);
+    let (p50, p99) = (
+        below(objectives.p50_ms.millis()),
+        below(objectives.p99_ms.millis()),
+    );
+    let warning = below(objectives.p95_warning_ms.millis().max(objective * 1e3));
+    let most = format!("< {}", slo.scaling.max_replicas);
     type Show<'a> = &'a dyn Fn(&Summary) -> String;
     let metrics: [(&str, Show<'_>, &str); 15] = [
         (
             "P95 latency (median)",
             &|s| milliseconds(s.p95_median_ms),
-            &median,
+            &p95,
         ),
         (
             "P95 latency (95th pctile)",
             &|s| milliseconds(s.p95_high_ms),
-            "< 400 ms",
+            &warning,
         ),
         (&breach, &|s| format!("{:.1} %", s.breach_percent), "< 5 %"),
-        ("P50, all requests", &|s| milliseconds(s.p50_ms), "< 200 ms"),
-        (
-            "P99, all requests",
-            &|s| milliseconds(s.p99_ms),
-            "< 1500 ms",
-        ),
+        ("P50, all requests", &|s| milliseconds(s.p50_ms), &p50),
+        ("P99, all requests", &|s| milliseconds(s.p99_ms), &p99),
         (
             "Avg replicas",
             &|s| format!("{:.2}", s.replicas_mean),
             "3-6",
         ),
-        ("Peak replicas", &|s| s.replicas_peak.to_string(), "< 20"),
+        ("Peak replicas", &|s| s.replicas_peak.to_string(), &most),
         ("Scale-up time", &|s| seconds(s.scale_up_s), "< 120 s"),
         ("Scale-down time", &|s| seconds(s.scale_down_s), "> 300 s"),
         ("Scale-ups", &|s| s.scale_ups.to_string(), ""),

@@ -7,7 +7,10 @@ use super::{
     service::{ServiceError, ServiceModel},
     signal::Signal,
 };
-use crate::hpa::{Hpa, MetricSpec};
+use crate::{
+    hpa::{Hpa, MetricSpec},
+    slo::Slo,
+};
 
 /// Which of the two queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,26 +94,31 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// The seeds' cluster with a service like theirs.
+    /// A service like the seeds' with what an SLO file says of its pods, its metrics and its
+    /// objective.
     ///
     /// # Errors
     /// None; the signature is that of its parts.
-    pub fn example() -> Result<Self, ConfigError> {
+    pub fn of(slo: &Slo) -> Result<Self, ConfigError> {
         Ok(Self {
-            service: ServiceModel::example()?,
+            service: ServiceModel {
+                max_queue: slo.pod.max_queue,
+                cpu_request_milli: (slo.pod.cpu_request.amount() * 1e3).round() as i64,
+                ..ServiceModel::example()?
+            },
             think: 2.2,
             schedule: 2.0,
             startup: 30.0,
-            scrape: 15.0,
-            rate_window: 60.0,
-            gauge_window: 30.0,
+            scrape: f64::from(slo.metrics.scrape_seconds),
+            rate_window: f64::from(slo.metrics.rate_window_seconds),
+            gauge_window: f64::from(slo.metrics.gauge_window_seconds),
             adapter_lag: 0.0,
             seed: 1,
             engine: Engine::Auto,
             warm_up: 600.0,
             initial_replicas: None,
             signals: BTreeMap::new(),
-            objective: 0.35,
+            objective: slo.objectives.p95_ms.seconds(),
             pod_hour: 0.10,
         })
     }

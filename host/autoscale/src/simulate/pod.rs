@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::{
     config::Config,
-    queue::{Aggregate, Counters, Exact, Queue},
+    queue::{Aggregate, Counters, Exact, Queue, Rng},
     signal::{Scrape, Windows, of_pod, through_adapter},
 };
 use crate::hpa::{Hpa, MetricSpec, Phase, Pod, Ready, ReadyCondition, Time, Usage};
@@ -82,8 +82,8 @@ impl SimPod {
         })
     }
 
-    pub(super) fn scrape(&mut self, config: &Config) {
-        let gauges = self.queue.gauges(&config.service);
+    pub(super) fn scrape(&mut self, config: &Config, rng: &mut Rng) {
+        let gauges = self.queue.seen(&config.service, rng);
         let at = self.next_scrape;
         self.scrapes.push_back(Scrape {
             at,

@@ -199,6 +199,30 @@ impl Profile {
         })
     }
 
+    /// A load that was measured, a value a second; before it there was none.
+    ///
+    /// # Errors
+    /// With the second, as the line, of a load that is below zero or no number; where there is none.
+    pub fn every_second(name: &str, kind: LoadKind, loads: &[f64]) -> Result<Self, ProfileError> {
+        let wrong = |load: &f64| !(load.is_finite() && *load >= 0.0);
+        if let Some(index) = loads.iter().position(wrong) {
+            return Err(ProfileError::Line {
+                line: index + 1,
+                reason: "the load of this second is no number of 0 or more".to_owned(),
+            });
+        }
+        let Some(last) = loads.last() else {
+            return Err(ProfileError::TooShort(0));
+        };
+        let seconds = loads.iter().chain([last]).enumerate();
+        let points = seconds.map(|(second, load)| (second as f64, *load));
+        Ok(Self {
+            name: name.to_owned(),
+            kind,
+            points: std::iter::once((0.0, 0.0)).chain(points).collect(),
+        })
+    }
+
     /// The shape's or the file's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -285,6 +309,20 @@ mod tests {
         let profile = Profile::from_csv("a.csv", "time,rps\n100,5\n110,15\n120,0\n").unwrap();
         assert_eq!(profile.kind(), LoadKind::RequestsPerSecond);
         assert_eq!((profile.at(5.0), profile.duration()), (10.0, 20.0));
+    }
+
+    #[test]
+    fn a_measured_load_begins_out_of_nothing_and_lasts_as_many_seconds() {
+        let of = |loads: &[f64]| Profile::every_second("a", LoadKind::RequestsPerSecond, loads);
+        let profile = of(&[10.0, 20.0]).unwrap();
+        assert_eq!((profile.at(-1.0), profile.at(0.0)), (0.0, 10.0));
+        assert_eq!((profile.at(0.5), profile.at(1.5)), (15.0, 20.0));
+        assert_eq!(profile.duration(), 2.0);
+        assert!(of(&[]).is_err());
+        for wrong in [-1.0, f64::NAN] {
+            let told = of(&[1.0, wrong]).unwrap_err().to_string();
+            assert!(told.contains("line 2"), "{told}");
+        }
     }
 
     #[test]

@@ -14,12 +14,25 @@ pub struct Run {
     pub load: LoadKind,
     /// Whether single requests were followed.
     pub exact: bool,
+    /// Replicas when the profile began.
+    pub initial_replicas: i32,
     /// One row for each of the controller's syncs.
     pub ticks: Vec<Tick>,
     /// One row for each minute.
     pub minutes: Vec<Minute>,
     /// The run as a whole.
     pub summary: Summary,
+}
+
+impl Run {
+    /// Replicas that are asked for at a time, in seconds since the profile began.
+    pub fn replicas_at(&self, time: f64) -> i32 {
+        let until = self.ticks.partition_point(|tick| tick.time <= time);
+        match until.checked_sub(1).and_then(|index| self.ticks.get(index)) {
+            Some(tick) => tick.desired,
+            None => self.initial_replicas,
+        }
+    }
 }
 
 /// The service at one sync of the controller.

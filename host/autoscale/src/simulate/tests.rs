@@ -2,17 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use super::*;
+use crate::{render::hpa_manifest, report::hpa_of, slo::Slo};
 
 fn before() -> Hpa {
     Hpa::from_yaml(include_str!("../../hpa/before.yaml")).unwrap()
 }
 
 fn after() -> Hpa {
-    Hpa::from_yaml(include_str!("../../hpa/after.yaml")).unwrap()
+    hpa_of(&Slo::default()).unwrap()
 }
 
 fn with(edit: impl FnOnce(&mut Config)) -> Config {
-    let mut config = Config::example().unwrap();
+    let mut config = Config::of(&Slo::default()).unwrap();
     edit(&mut config);
     config
 }
@@ -111,6 +112,83 @@ fn the_seeds_surge_grows_by_their_policies() {
     assert!(changes.iter().all(|replicas| *replicas <= 20));
 }
 
+/// A load of 13 places: four pods of four bear it, three do not.
+fn steep() -> (Config, Profile) {
+    let config = with(|c| {
+        c.service.time = ServiceTime::log_normal(0.02, 0.5).unwrap();
+        // CPU tells nothing.
+        c.service.cores_per_place = 0.05;
+    });
+    let loads = vec![650.0; 2 * 3600];
+    let profile = Profile::every_second("a", LoadKind::RequestsPerSecond, &loads);
+    (config, profile.unwrap())
+}
+
+#[test]
+fn an_in_flight_target_beyond_what_a_pod_holds_flaps_by_single_requests_as_well_as_in_bulk() {
+    let (config, profile) = steep();
+    let of = |engine| {
+        let config = Config {
+            engine,
+            ..config.clone()
+        };
+        run(&config, &after(), &profile)
+    };
+    for run in [of(Engine::Exact), of(Engine::Aggregate)] {
+        // At four pods in-flight is 5 of 10, so the HPA takes one away, and three fill their queues.
+        let taken = run
+            .ticks
+            .iter()
+            .any(|tick| (tick.replicas, tick.desired) == (4, 3));
+        assert!(taken && run.summary.scale_ups >= 2, "{:?}", run.summary);
+        assert!(run.summary.failed_percent > 0.0, "{:?}", run.summary);
+    }
+}
+
+#[test]
+fn an_in_flight_target_of_the_places_keeps_the_pods_that_are_needed() {
+    let (config, profile) = steep();
+    let manifest = hpa_manifest(&Slo::parse("[scaling]\nin_flight_per_pod = 4\n").unwrap());
+    let hpa = Hpa::from_yaml(&manifest.unwrap().text).unwrap();
+    for engine in [Engine::Exact, Engine::Aggregate] {
+        let config = Config {
+            engine,
+            ..config.clone()
+        };
+        let run = run(&config, &hpa, &profile);
+        let late = run.ticks.iter().filter(|tick| tick.time > 1800.0);
+        assert!(
+            late.map(|tick| tick.desired).min() >= Some(4),
+            "{:?}",
+            run.summary
+        );
+    }
+}
+
+#[test]
+fn a_scrape_sees_no_request_before_it_comes() {
+    // One request in flight per pod on average; seen as each pod's latest request did, it were two.
+    let profile = Profile::from_csv("a", "time,rps\n0,30\n3600,30\n").unwrap();
+    let run = run(&with(|c| c.engine = Engine::Exact), &after(), &profile);
+    let seen: Vec<f64> = run.ticks.iter().map(|tick| tick.in_flight).collect();
+    let mean = seen.iter().sum::<f64>() / seen.len() as f64;
+    assert!((mean - 1.0).abs() < 0.15, "{mean}");
+}
+
+#[test]
+fn replicas_are_told_between_syncs_too() {
+    let run = run(&with(|_| ()), &after(), &Profile::surge());
+    assert_eq!(run.replicas_at(0.0), 3);
+    let up = run.ticks.iter().find(|tick| tick.desired == 5).unwrap();
+    let around = [-0.1, 0.0, 5.0].map(|seconds| run.replicas_at(up.time + seconds));
+    assert_eq!(around, [3, 5, 5]);
+    assert_eq!(run.replicas_at(1e9), run.ticks.last().unwrap().desired);
+    // And where no sync came at all.
+    let brief = Profile::every_second("a", LoadKind::Users, &[5.0]).unwrap();
+    let run = simulate(&with(|_| ()), &after(), &brief).unwrap();
+    assert_eq!((run.ticks.len(), run.replicas_at(1.0)), (0, 3));
+}
+
 #[test]
 fn keda_scales_on_a_total_and_on_a_value() {
     let keda = |target: &str| {
@@ -143,7 +221,8 @@ fn keda_scales_on_a_total_and_on_a_value() {
 
 #[test]
 fn a_metric_without_a_meaning_is_refused_by_name() {
-    let yaml = include_str!("../../hpa/after.yaml").replace("http_requests_in_flight", "orders");
+    let manifest = hpa_manifest(&Slo::default()).unwrap().text;
+    let yaml = manifest.replace("http_requests_in_flight", "orders");
     let hpa = Hpa::from_yaml(&yaml).unwrap();
     let told = simulate(&with(|_| ()), &hpa, &Profile::step())
         .unwrap_err()

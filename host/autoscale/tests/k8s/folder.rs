@@ -1,7 +1,9 @@
 //! The committed folder is what the renderer makes of the committed file.
 
 use aegis_autoscale::{
+    hpa::Hpa,
     render::{self, Differs},
+    report,
     slo::Slo,
 };
 
@@ -22,6 +24,19 @@ fn the_folder_is_what_the_slo_makes_of_it() {
         said.is_empty(),
         "k8s/ and k8s/slo.toml have parted; run `aegis slo render`, or UPDATE_K8S=1 cargo test -p aegis-autoscale:\n{}",
         said.join("\n")
+    );
+}
+
+#[test]
+fn what_is_simulated_is_what_is_applied() {
+    let applied = Hpa::from_yaml(&read("hpa/inference-slo-hpa.yaml")).unwrap();
+    assert_eq!(report::hpa_of(&slo()).unwrap(), applied);
+    // And without a file, too, as long as the committed one has the built-in figures.
+    let (_, built_in) = report::hpas(&Slo::default()).unwrap().remove(1);
+    assert_eq!(built_in, applied);
+    assert_ne!(
+        built_in,
+        report::hpa_of(&Slo::parse("[scaling]\nmax_replicas = 30\n").unwrap()).unwrap()
     );
 }
 

@@ -14,6 +14,7 @@ mod folder;
 mod guide;
 mod manifests;
 mod promtool;
+mod recordings;
 mod scenario;
 mod schemas;
 mod tools;

@@ -7,8 +7,8 @@ use toml::de::DeTable;
 
 use super::document::{Field, Section, Source};
 use super::{
-    BatchAxis, BatchSettings, Batching, Graph, GraphBackend, GraphTarget, InitGrant, Limits, Manifest, ManifestError,
-    Precision, Sandbox,
+    BatchAxis, BatchSettings, Batching, Graph, GraphBackend, GraphTarget, InitGrant, Limits,
+    Manifest, ManifestError, Precision, Sandbox,
 };
 use crate::path::{PackagePath, clash};
 use crate::text::quoted;
@@ -210,7 +210,11 @@ fn graph_name(field: &Field<'_>) -> Result<String, ManifestError> {
 
 fn batching(field: &Field<'_>) -> Result<Batching, ManifestError> {
     if let Some(on) = field.as_boolean() {
-        return Ok(if on { Batching::On(BatchSettings::default()) } else { Batching::Off });
+        return Ok(if on {
+            Batching::On(BatchSettings::default())
+        } else {
+            Batching::Off
+        });
     }
     let section = field.section_or("true, false", BATCHING)?;
     let mut settings = BatchSettings::default();

@@ -113,7 +113,10 @@ fn priority(headers: &HeaderMap) -> Result<Priority, ApiError> {
     let Some(word) = headers.get(PRIORITY) else {
         return Ok(Priority::default());
     };
-    let known = |priority: &Priority| word.as_bytes().eq_ignore_ascii_case(priority.name().as_bytes());
+    let known = |priority: &Priority| {
+        word.as_bytes()
+            .eq_ignore_ascii_case(priority.name().as_bytes())
+    };
     Priority::ALL.into_iter().find(known).ok_or_else(|| {
         let names = Priority::ALL.map(Priority::name).join(", ");
         ApiError::bad_request(

@@ -32,11 +32,15 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Begins the rows.
-    pub(crate) fn new(longest: Duration, mut rows: Option<File>) -> anyhow::Result<Self> {
+    /// Begins the rows, which say so where their replicas are `simulated`.
+    pub(crate) fn new(
+        longest: Duration,
+        mut rows: Option<File>,
+        simulated: bool,
+    ) -> anyhow::Result<Self> {
         let terminal = std::io::stderr().is_terminal();
         if let Some(rows) = &mut rows {
-            writeln!(rows, "{}", csv::HEAD).context("writing the head of --csv")?;
+            writeln!(rows, "{}", csv::head(simulated)).context("writing the head of --csv")?;
         }
         Ok(Self {
             longest: Some(longest),

@@ -8,8 +8,22 @@ use crate::client::columns;
 /// The table and the words below it.
 pub(super) fn text(report: &Report) -> String {
     let head = [
-        "VERDICT", "LOAD", "WORKERS", "SECONDS", "REQUESTS", "RPS", "P50", "P95", "P99", "MAX",
-        "FAILED", "REPLICAS",
+        "VERDICT",
+        "LOAD",
+        "WORKERS",
+        "SECONDS",
+        "REQUESTS",
+        "RPS",
+        "P50",
+        "P95",
+        "P99",
+        "MAX",
+        "FAILED",
+        if report.simulated() {
+            "SIMULATED REPLICAS"
+        } else {
+            "REPLICAS"
+        },
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(report.cells.iter().map(row));
@@ -26,6 +40,13 @@ pub(super) fn text(report: &Report) -> String {
             tell(&format!("{count} × {kind}: {}", kind.meaning()));
         }
         cell.cautions.iter().for_each(|caution| tell(caution));
+    }
+    if let Some(from) = report
+        .replicas_from
+        .as_ref()
+        .filter(|from| from.is_simulated())
+    {
+        text.push_str(&format!("\nReplicas are {from}"));
     }
     let (done, planned) = (report.cells.len(), report.plan.cells().len());
     if done < planned {

@@ -23,6 +23,8 @@ pub(in crate::simulate) struct Aggregate {
     /// Requests that wait in the steady state, and that are in work.
     waiting: f64,
     running: f64,
+    /// How likely all places are busy in the steady state.
+    all_busy: f64,
     /// Requests a second of the latest step.
     rate: f64,
 }
@@ -80,6 +82,10 @@ impl Aggregate {
         };
         let busy = if full || batch > 1.0 { places } else { load };
         self.running = busy * batch;
+        self.all_busy = match wait {
+            Wait::Exponential { chance, .. } => chance,
+            Wait::None | Wait::UpTo(_) => 1.0,
+        };
         self.waiting = rate * wait.mean();
         counters.cpu += busy * model.cores_per_place * step;
 
@@ -120,6 +126,33 @@ impl Aggregate {
     /// Whether nothing is left to do once no more requests come.
     pub(in crate::simulate) fn is_idle(&self) -> bool {
         self.backlog <= 0.0
+    }
+
+    /// What one moment shows of the steady state: a gauge is scraped, not averaged, and what it
+    /// scatters by keeps an HPA from going down as soon as the mean would let it.
+    pub(in crate::simulate) fn seen(&self, model: &ServiceModel, rng: &mut Rng) -> Gauges {
+        let places = f64::from(model.concurrency);
+        let chance = self.all_busy;
+        if self.backlog > 0.0 || model.max_batch > 1 || chance >= 1.0 {
+            return self.gauges(model);
+        }
+        if rng.random::<f64>() < chance {
+            // Of those moments, each longer queue is less likely by the same ratio (M/M/c).
+            let mean = self.waiting / chance;
+            let ratio = mean / (1.0 + mean);
+            let waiting = (rng.random::<f64>().max(1e-12).ln() / ratio.max(1e-12).ln()).floor();
+            let queued = waiting.min(f64::from(model.max_queue));
+            return Gauges {
+                in_flight: places + queued,
+                queued,
+            };
+        }
+        // At other moments nobody waits, and so many are in work that the mean comes out.
+        let running = (self.running - chance * places) / (1.0 - chance);
+        Gauges {
+            in_flight: (poisson(running.max(0.0), rng) as f64).min((places - 1.0).max(0.0)),
+            queued: 0.0,
+        }
     }
 
     pub(in crate::simulate) fn gauges(&self, model: &ServiceModel) -> Gauges {

@@ -69,6 +69,15 @@ pub(super) enum Queue {
 }
 
 impl Queue {
+    /// What a scrape finds at its moment.
+    pub(in crate::simulate) fn seen(&self, model: &ServiceModel, rng: &mut Rng) -> Gauges {
+        match self {
+            Self::Exact(exact) => exact.gauges(),
+            Self::Aggregate(aggregate) => aggregate.seen(model, rng),
+        }
+    }
+
+    /// What the gauges show now, or on average where only that is known.
     pub(in crate::simulate) fn gauges(&self, model: &ServiceModel) -> Gauges {
         match self {
             Self::Exact(exact) => exact.gauges(),

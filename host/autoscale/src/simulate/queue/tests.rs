@@ -83,6 +83,47 @@ fn the_aggregated_queue_tells_what_single_requests_tell() {
 }
 
 #[test]
+fn a_scrape_in_bulk_scatters_as_one_among_single_requests() {
+    /// Mean and standard deviation.
+    fn spread(seen: &[f64]) -> (f64, f64) {
+        let n = seen.len() as f64;
+        let mean = seen.iter().sum::<f64>() / n;
+        let variance = seen.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+        (mean, variance.sqrt())
+    }
+    for utilization in [0.3, 0.6, 0.8, 0.9] {
+        let model = model(4, 0.8);
+        let rate = utilization * model.capacity();
+        let mut rng = Rng::seed_from_u64(3);
+        let mut counters = Counters::default();
+        let mut queue = Exact::new(&model);
+        let (mut at, mut single) = (0.0, Vec::new());
+        let mut scrape = 0.7;
+        while single.len() < 20_000 {
+            at += -rng.random::<f64>().max(1e-300).ln() / rate;
+            while scrape < at {
+                queue.advance(scrape, &model, &mut rng, &mut counters);
+                single.push(queue.gauges().in_flight);
+                scrape += 1.3;
+            }
+            queue.offer(at, &model, &mut rng, &mut counters);
+        }
+        let mut bulk = Aggregate::default();
+        bulk.step(0.25, rate, 10, &model, &mut rng, &mut counters);
+        let many: Vec<f64> = (0..20_000)
+            .map(|_| bulk.seen(&model, &mut rng).in_flight)
+            .collect();
+        let (one, other) = (spread(&single), spread(&many));
+        for (one, other) in [(one.0, other.0), (one.1, other.1)] {
+            assert!(
+                (other / one - 1.0).abs() < 0.15,
+                "at {utilization}: {other} against {one}"
+            );
+        }
+    }
+}
+
+#[test]
 fn both_grow_and_drain_alike_beyond_capacity() {
     let model = model(4, 0.5);
     // 1.5 times capacity for 60 s: 1200 too many wait, so the last waits 30 s.
