@@ -25,7 +25,7 @@ use crate::{
     machine::Machine,
     program::{Program, find, get, upload, wait},
     say,
-    stats::{Samples, Summary},
+    stats::{Samples, Summary, median},
 };
 
 /// What the neighbour's p99 may become beside a hostile guest, as a multiple of its own.
@@ -201,16 +201,19 @@ fn on_this_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::R
         .block_on(work)
 }
 
-/// One word's figures: all windows' samples together.
+/// One word's figures: medians of the rounds. A round in which the machine itself stood still for a moment thus says
+/// nothing, as long as it is one of several.
 struct Measured {
     alone: Summary,
     beside: Summary,
+    /// The rounds' ratios of p99 beside to p99 alone.
+    ratios: Vec<f64>,
     hostile_per_second: f64,
 }
 
 impl Measured {
     fn ratio(&self) -> f64 {
-        self.beside.p99 / self.alone.p99.max(1.0)
+        median(self.ratios.iter().copied())
     }
 
     fn line(&self, word: &str) -> String {
@@ -234,23 +237,27 @@ fn beside(
     word: &Word,
 ) -> anyhow::Result<Measured> {
     let window = Duration::from_millis(args.window_ms);
-    let (mut alone, mut together) = (Samples::default(), Samples::default());
+    let (mut alone, mut together) = (Vec::new(), Vec::new());
     let mut answers = 0;
     for _ in 0..args.rounds {
-        alone.extend(&well_behaved(args, address, neighbour, window)?);
+        alone.push(well_behaved(args, address, neighbour, window)?.summary());
         let hostile = Hostile::start(args.hostile, address, word);
         // The first answers of the other are under way before anything is measured.
         thread::sleep(Duration::from_millis(200));
         hostile.answers.store(0, Ordering::Relaxed);
-        together.extend(&well_behaved(args, address, neighbour, window)?);
+        together.push(well_behaved(args, address, neighbour, window)?.summary());
         answers += hostile.answers.load(Ordering::Relaxed);
         hostile.end()?;
         // What it left is taken apart before the next window alone.
         thread::sleep(Duration::from_millis(200));
     }
+    let rounds = alone.iter().zip(&together);
     Ok(Measured {
-        alone: alone.summary(),
-        beside: together.summary(),
+        ratios: rounds
+            .map(|(alone, beside)| beside.p99 / alone.p99.max(1.0))
+            .collect(),
+        alone: Summary::median_of(&alone),
+        beside: Summary::median_of(&together),
         hostile_per_second: answers as f64 / (window.as_secs_f64() * args.rounds as f64),
     })
 }

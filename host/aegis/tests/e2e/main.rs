@@ -15,6 +15,7 @@
 mod access;
 mod audit;
 mod backends;
+mod batching;
 mod cli;
 mod drain;
 mod embeddings;

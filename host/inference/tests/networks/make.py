@@ -82,6 +82,12 @@ network("lookup", [h.make_node("Gather", ["table", "index"], ["y"])],
         [("index", T.INT64, ["n"])], [("y", T.FLOAT, ["n"])],
         [nh.from_array(np.array([1, 2, 3, 4], np.float32), "table")])
 
+# Each value as a part of the greatest in the whole batch: answers depend on who else is there, as those of a network that
+# is quantised dynamically do.
+network("relative",
+        [h.make_node("ReduceMax", ["x"], ["greatest"], keepdims=0), h.make_node("Div", ["x", "greatest"], ["y"])],
+        [("x", T.FLOAT, ["rows", 2])], [("y", T.FLOAT, ["rows", 2])])
+
 # The same network as ONNX and as OpenVINO's IR, whose weights lie in a second file.
 network("scale", [h.make_node("Mul", ["x", "factors"], ["y"])],
         [("x", T.FLOAT, ["rows", 3])], [("y", T.FLOAT, ["rows", 3])],
