@@ -244,6 +244,9 @@ trait Export: Send + 'static {
         ready: &mut Ready,
     ) -> impl Future<Output = Result<Result<Self::Answer, Failure>, CallError>> + Send;
 
+    /// How many bytes an answer's body or tensors have.
+    fn bytes(answer: &Self::Answer) -> usize;
+
     /// What of an answer has more bytes than it may.
     fn over(answer: &Self::Answer, limit: usize) -> Option<Over>;
 }
@@ -276,13 +279,17 @@ impl Export for Predict {
             .map_err(CallError::Wasm)
     }
 
+    fn bytes(response: &Response) -> usize {
+        response.body.len()
+    }
+
     fn over(response: &Response, limit: usize) -> Option<Over> {
         let headers = response.headers.iter();
         let head = response.content_type.len()
             + headers
                 .map(|(name, value)| name.len() + value.len())
                 .sum::<usize>();
-        Over::find("body", response.body.len(), limit)
+        Over::find("body", Self::bytes(response), limit)
             .or_else(|| Over::find("headers", head, MAX_RESPONSE_HEAD))
     }
 }
@@ -305,9 +312,13 @@ impl Export for Infer {
             .map_err(CallError::Wasm)
     }
 
-    fn over(response: &InferenceResponse, limit: usize) -> Option<Over> {
+    fn bytes(response: &InferenceResponse) -> usize {
         let tensors = response.outputs.iter().map(|output| output.data.len());
-        Over::find("tensors", tensors.sum(), limit)
+        tensors.sum()
+    }
+
+    fn over(response: &InferenceResponse, limit: usize) -> Option<Over> {
+        Over::find("tensors", Self::bytes(response), limit)
     }
 }
 
@@ -405,6 +416,9 @@ impl HandlerInner {
         let denied = ready.memory_denied();
         let mut refusals = ready.take_refusals();
         let limit = self.context.limits.response_bytes;
+        if let Ok(Ok(Ok(answer))) = &ended {
+            self.weight.answered(E::bytes(answer));
+        }
         let result = match ended {
             Ok(Ok(Ok(answer))) => match E::over(&answer, limit) {
                 None => Ok(Ok(answer)),

@@ -37,9 +37,13 @@ use tokio_util::task::AbortOnDropHandle;
 /// 200 µs. A hand-over costs some 20 µs, little beside what is left of a call of this length.
 const FIRST_SLICE: Duration = Duration::from_micros(500);
 
-/// How fast a request's bytes are taken to pass into a guest, in bytes a microsecond. Copying
-/// is quicker and parsing slower; a body of 500 kB counts as long from its first poll.
+/// How fast bytes are taken to pass into a guest or out of it, in bytes a microsecond. Copying
+/// is quicker, parsing and making them slower; a body of 500 kB counts as long from its first poll.
 const BYTES_PER_MICROSECOND: u64 = 1000;
+
+fn passing(bytes: usize) -> Duration {
+    Duration::from_micros(bytes as u64 / BYTES_PER_MICROSECOND)
+}
 
 /// How much nicer than the executor the lane's threads are. Beside a busy executor thread they
 /// get a tenth of a processor, so that they are slowed and not starved.
@@ -149,8 +153,7 @@ impl Lane {
             first_slice: self.first_slice,
             weight,
         };
-        let taken_in = Duration::from_micros(bytes as u64 / BYTES_PER_MICROSECOND);
-        if !is_long && taken_in < self.first_slice {
+        if !is_long && passing(bytes) < self.first_slice {
             let ended = poll_fn(|context| {
                 if call.is_long() {
                     return Poll::Ready(None);
@@ -215,6 +218,14 @@ impl Weight {
             self.score.store(score.saturating_sub(1), Ordering::Relaxed);
             self.suspect
                 .store(suspect.saturating_sub(1), Ordering::Relaxed);
+        }
+    }
+
+    /// A call has answered with so many bytes. Where that is much, the handler's next calls count as long however quick
+    /// they are, as a large answer is made and copied in one go, and those who wait for the thread wait for all of it.
+    pub(crate) fn answered(&self, bytes: usize) {
+        if passing(bytes) >= FIRST_SLICE {
+            self.measured(true);
         }
     }
 
@@ -392,6 +403,21 @@ mod tests {
         }
         // Not forgotten at once, and forgotten.
         assert!((2..200).contains(&still), "{still}");
+    }
+
+    #[test]
+    fn a_handler_that_answers_at_length_is_a_long_one_however_quick_it_is() {
+        let weight = Weight::default();
+        for _ in 0..100 {
+            weight.answered(64 << 10);
+        }
+        assert!(!weight.is_long());
+        for _ in 0..4 {
+            weight.answered(1 << 20);
+            // As its call was measured to be.
+            weight.measured(false);
+        }
+        assert!(weight.is_long());
     }
 
     #[test]
