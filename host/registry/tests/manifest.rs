@@ -84,7 +84,7 @@ fn a_full_manifest_is_read_whole() {
         (ir.backend, ir.target, ir.sessions),
         (GraphBackend::Auto, GraphTarget::Cpu, 1)
     );
-    assert_eq!((ir.batching, ir.precision), (None, Precision::F32));
+    assert_eq!((&ir.batching, ir.precision), (&None, Precision::F32));
 
     assert!(manifest.sandbox.reuse);
     assert_eq!(

@@ -297,7 +297,7 @@ mod tests {
             let call = Call {
                 request_id: "test".into(),
                 deadline: None,
-                priority: Priority::default(),
+                priority: aegis_inference::Priority::default(),
                 trace: Default::default(),
             };
             let request = Arc::new(Request {

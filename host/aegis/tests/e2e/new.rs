@@ -49,6 +49,7 @@ async fn cargo(folder: &Path, words: &'static [&'static str]) {
             let name = name.to_string_lossy().into_owned();
             if name.starts_with("CARGO") && name != "CARGO_HOME"
                 || name.starts_with("RUSTUP_TOOLCHAIN")
+                || ["RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS"].contains(&&*name)
             {
                 command.env_remove(name);
             }

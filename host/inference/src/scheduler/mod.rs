@@ -355,7 +355,9 @@ impl Shared {
         if wake {
             self.work.notify_one();
         }
-        session.map(discard);
+        if let Some(session) = session {
+            discard(session);
+        }
         self.report(&answer, ran, Duration::ZERO);
         let times = RunTimes {
             queued: start,
