@@ -320,6 +320,22 @@ async fn a_request_with_more_rows_than_a_run_takes_is_cut_and_joined_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_cut_only_where_somebody_set_how_many_rows_a_run_has() {
+    let orders: Arc<Orders> = Arc::default();
+    // A run takes as long for one row as for all, so that more of them gain.
+    *orders.slowness.lock().unwrap() = Duration::from_millis(1);
+    let settings = with(batches_of(4), |batching| batching.mode = BatchingMode::Auto);
+    let graph = start(&settings, &orders);
+    assert_eq!(graph.batching().max_rows, 4);
+    let inputs = request(1, 10, 4, 0);
+    assert_eq!(
+        graph.compute(inputs.clone(), None).await.unwrap(),
+        told(&inputs)
+    );
+    assert_eq!(*orders.runs.lock().unwrap(), [10]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lone_request_does_not_wait_unless_asked_to() {
     let orders = Arc::default();
     let graph = start(&batches_of(8), &orders);
@@ -742,8 +758,7 @@ proptest! {
         });
         let stats = graph.stats();
         prop_assert_eq!((stats.queue_depth, stats.queue_bytes), (0, 0));
-        // What does not fit a run is only ever run where it runs alone: in place.
         let most = orders.runs.lock().unwrap().iter().copied().max().unwrap_or_default();
-        prop_assert!(most <= max_rows || max_rows == 1 || in_place, "{most} rows in one run");
+        prop_assert!(most <= max_rows || max_rows == 1, "{most} rows in one run");
     }
 }

@@ -62,7 +62,9 @@ async fn fault_1_compute_holds_no_thread_and_ends_at_the_deadline() {
 /// four requests make several one after another. Between two runs their guests copy, one after
 /// the other on a machine of two cores, so that two requests alone would hardly meet.
 async fn waited(sessions: u32) -> f64 {
-    let server = Start::new().ready().await;
+    // Threads for all, so that none waits for its turn.
+    let start = Start::new().flag("--inference-threads", "4");
+    let server = start.ready().await;
     let keys = format!("sessions = {sessions}");
     let package = Package::nn("nn", &[])
         .graph("slow", &keys, network_file("slow"))
@@ -188,7 +190,7 @@ async fn fault_7_bytes_of_a_guest_reach_no_parser() {
 #[tokio::test]
 async fn fault_8_tensors_count_against_the_instance() {
     let server = Start::new().ready().await;
-    let limits = "[limits]\ntensor_mib = 4\nmemory_mib = 64\ntimeout_ms = 20000";
+    let limits = "[limits]\ntensor_mib = 4\nmemory_mib = 64\ntimeout_ms = 60000";
     serve(&server, "auto", &["reshape-fp32"], limits).await;
     let before = server.memory_kib("VmHWM");
     // 400 MiB in all, were they kept.

@@ -286,6 +286,8 @@ fn rules(settings: &Settings, trial: &trial::Outcome) -> Rules {
     Rules {
         axes,
         max_rows: max_rows.max(1),
+        // What the trial found is how many rows are worth a run, not how many one may have.
+        cuts: batching.mode == BatchingMode::On,
         max_wait: batching.max_wait,
         preferred,
         capacity: settings.queue_capacity,

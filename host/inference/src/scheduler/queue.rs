@@ -42,6 +42,8 @@ pub(super) struct Rules {
     /// Where rows are; `None` where each request runs alone.
     pub(super) axes: Option<Arc<RowAxes>>,
     pub(super) max_rows: u32,
+    /// Whether a request with more rows is cut; else it runs alone, whole.
+    pub(super) cuts: bool,
     pub(super) max_wait: Duration,
     /// In rising order.
     pub(super) preferred: Vec<u32>,
@@ -180,7 +182,8 @@ impl Queue {
             && self.levels.iter().all(|level| level.waiting.is_empty())
             && self.overruns < LONGEST_PATIENCE
             && self.rules.max_wait.is_zero()
-            && self.alive <= self.rules.sessions;
+            && self.alive <= self.rules.sessions
+            && !self.is_to_be_cut(inputs);
         if !goes {
             return None;
         }
@@ -212,9 +215,7 @@ impl Queue {
         }
         let max_rows = self.rules.max_rows.max(1);
         let axes = self.rules.axes.clone();
-        let counted = axes
-            .as_ref()
-            .and_then(|axes| rows::count(&axes.inputs, &inputs));
+        let counted = self.count_rows(&inputs);
         let first = self.next_id;
         let push = |queue: &mut Self, rows, is_last, what| {
             let id = queue.next_id;
@@ -231,7 +232,7 @@ impl Queue {
             queue.level(terms.priority).waiting.push_back(entry);
         };
         match (axes, counted) {
-            (Some(axes), Some(rows)) if rows > max_rows => {
+            (Some(axes), Some(rows)) if rows > max_rows && self.rules.cuts => {
                 let pieces = rows.div_ceil(max_rows);
                 let of = Arc::new(Large::new(inputs, axes, pieces as usize, reply));
                 for piece in 0..pieces {
@@ -245,7 +246,10 @@ impl Queue {
                     push(self, Some(rows.end - rows.start), piece + 1 == pieces, what);
                 }
             }
-            (_, counted) => push(self, counted, true, What::Whole { inputs, reply }),
+            (_, counted) => {
+                let rows = counted.filter(|rows| *rows <= max_rows);
+                push(self, rows, true, What::Whole { inputs, reply });
+            }
         }
         self.depth += 1;
         self.bytes += bytes;
@@ -427,6 +431,18 @@ impl Queue {
     pub(super) fn expected_wait(&self) -> Duration {
         let at_once = self.batch_size.max(1.0) * self.alive.max(1) as f64;
         self.compute.mul_f64((self.depth as f64 / at_once).max(1.0))
+    }
+
+    fn count_rows(&self, inputs: &[NamedTensor]) -> Option<u32> {
+        let axes = self.rules.axes.as_ref()?;
+        rows::count(&axes.inputs, inputs)
+    }
+
+    fn is_to_be_cut(&self, inputs: &[NamedTensor]) -> bool {
+        self.rules.cuts
+            && self
+                .count_rows(inputs)
+                .is_some_and(|rows| rows > self.rules.max_rows)
     }
 
     fn level(&mut self, priority: Priority) -> &mut Level {

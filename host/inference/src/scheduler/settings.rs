@@ -44,7 +44,7 @@ impl Default for Settings {
 pub struct Batching {
     /// Whether they do.
     pub mode: BatchingMode,
-    /// The most rows in one run; a request with more is cut.
+    /// The most rows in one run. A request with more is cut if the mode is [`BatchingMode::On`], else it runs alone.
     pub max_rows: u32,
     /// How long the oldest request waits for others while a session is free. Zero: not at all, batches form while
     /// the runs before them are under way.
@@ -87,7 +87,8 @@ pub struct BatchingState {
     pub max_rows: u32,
     /// How long the oldest request waits for others.
     pub max_wait: Duration,
-    /// Why requests run alone though it was asked otherwise, or why they should.
+    /// Why requests run alone though it was asked otherwise, or because their answers would depend on their company, or
+    /// why they should.
     pub warning: Option<String>,
 }
 

@@ -46,11 +46,11 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    fn alone(why: impl Into<String>) -> Self {
+    fn alone(why: impl Into<Option<String>>) -> Self {
         Self {
             axes: None,
             max_rows: 1,
-            warning: Some(why.into()),
+            warning: why.into(),
         }
     }
 }
@@ -74,17 +74,32 @@ pub(super) fn run(session: &mut dyn Session, signature: &Signature, asked: &Batc
         let mut axes = asked.axes.iter();
         axes.find(|(given, _)| given == name).map(|(_, axis)| *axis)
     };
+    // Who did not ask for it need not hear why it cannot be.
+    let cannot = |why: String| match asked.mode {
+        BatchingMode::On => Outcome::alone(why),
+        BatchingMode::Auto | BatchingMode::Off => {
+            tracing::debug!("{why}");
+            Outcome::alone(None)
+        }
+    };
     let inputs = match rows::input_axes(signature, given) {
         Ok(axes) => axes,
-        Err(why) => return Outcome::alone(format!("requests run alone: {why}")),
+        Err(why) => return cannot(format!("requests run alone: {why}")),
     };
     let company = match Company::run(session, signature, &inputs) {
         Ok(company) => company,
-        Err(why) => return untried(signature, inputs, asked, &why, given),
+        Err(why) if asked.mode == BatchingMode::On => {
+            return untried(signature, inputs, asked, &why, given);
+        }
+        Err(why) => {
+            return cannot(format!(
+                "requests run alone, as it could not be tried whether they may share runs: {why}"
+            ));
+        }
     };
     let outputs = match company.output_axes(signature, given) {
         Ok(axes) => axes,
-        Err(why) => return Outcome::alone(format!("requests run alone: {why}")),
+        Err(why) => return cannot(format!("requests run alone: {why}")),
     };
     let axes = Arc::new(RowAxes { inputs, outputs });
     let differs = company.differs(&axes);
@@ -113,7 +128,7 @@ pub(super) fn run(session: &mut dyn Session, signature: &Signature, asked: &Batc
     }
 }
 
-/// What is known of a graph that takes no made-up input.
+/// What is known of a graph that takes no made-up input, where requests are to share runs all the same.
 fn untried(
     signature: &Signature,
     inputs: Vec<Option<usize>>,
@@ -121,11 +136,6 @@ fn untried(
     why: &str,
     given: impl Fn(&str) -> Option<Option<usize>>,
 ) -> Outcome {
-    if asked.mode == BatchingMode::Auto {
-        return Outcome::alone(format!(
-            "requests run alone, as it could not be tried whether they may share runs: {why}"
-        ));
-    }
     let outputs: Option<Vec<usize>> = signature
         .outputs
         .iter()
