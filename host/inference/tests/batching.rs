@@ -529,7 +529,7 @@ async fn a_full_queue_says_when_to_come_again_by_how_long_runs_take() {
         panic!("{refused:?}");
     };
     assert!(
-        (60..200).contains(&retry_after.as_millis()),
+        (60..2000).contains(&retry_after.as_millis()),
         "{retry_after:?}"
     );
     held.let_go().await;
