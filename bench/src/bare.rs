@@ -40,24 +40,29 @@ fn onnxruntime(runtime: &Runtime) -> Option<aegis_inference::BackendStatus> {
         .find(|status| status.kind == BackendKind::OnnxRuntime)
 }
 
+/// A session with the settings that Aegis gives one. Call [`runtime`] first: there is one environment a process, and
+/// Aegis makes it.
+pub(crate) fn session(file: &Path) -> anyhow::Result<Session> {
+    let environment = onnxruntime_environment().context("ONNX Runtime is not loaded yet")?;
+    (|| {
+        Session::builder(&environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(1)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?
+            .commit_from_file(file)
+    })()
+    .map_err(|error: ort::Error| anyhow::anyhow!("{}: {error}", file.display()))
+}
+
 /// One session of a network.
 pub(crate) struct Bare(Session);
 
 impl Bare {
-    /// Call [`runtime`] first: there is one environment a process, and Aegis makes it.
+    /// As [`session`] makes it.
     pub(crate) fn open(file: &Path) -> anyhow::Result<Bare> {
-        let environment = onnxruntime_environment().context("ONNX Runtime is not loaded yet")?;
-        let session = (|| {
-            Session::builder(&environment)?
-                .with_optimization_level(GraphOptimizationLevel::All)?
-                .with_intra_threads(1)?
-                .with_inter_threads(1)?
-                .with_intra_op_spinning(false)?
-                .with_inter_op_spinning(false)?
-                .commit_from_file(file)
-        })()
-        .map_err(|error: ort::Error| anyhow::anyhow!("{}: {error}", file.display()))?;
-        Ok(Bare(session))
+        Ok(Bare(session(file)?))
     }
 
     /// The probabilities, copied out as every caller must: ONNX Runtime uses their memory again.

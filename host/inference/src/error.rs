@@ -16,15 +16,13 @@ pub enum ComputeError {
     InvalidInput(String),
     /// Every session is busy and the queue is at its bound. Worth trying again later.
     #[error(
-        "the queue of graph `{graph}` is full ({capacity} requests wait already): try again later"
+        "the queue of graph `{graph}` is full ({waiting} requests wait already): try again later"
     )]
     QueueFull {
         /// The graph.
         graph: String,
-        /// How many requests its queue holds.
-        capacity: usize,
-        /// How long it takes until those have run, at the pace of the last runs.
-        retry_after: std::time::Duration,
+        /// How many requests wait.
+        waiting: usize,
     },
     /// The deadline passed before there was an answer.
     #[error("the deadline passed before the graph answered")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, Embedded, Network, OnnxRuntime, OpenVino};
 use crate::error::{Attempt, LoadError};
-use crate::graph::{BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec, Target};
+use crate::graph::{BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec, Opened, Target};
 use crate::observe::{Observer, Unobserved};
 use crate::precheck;
 use crate::scheduler::{Budget, Settings};
@@ -119,21 +119,8 @@ impl Runtime {
             graph: spec.name.clone(),
             refusal,
         })?;
-        let mut warning = None;
-        let (kind, network) = match self.open(spec) {
-            Err(error) if spec.target == Target::Gpu && spec.fallback => {
-                let processor = GraphSpec {
-                    target: Target::Cpu,
-                    ..spec.clone()
-                };
-                let opened = self.open(&processor)?;
-                let words = format!("it runs on the processor, as fallback allows: {error}");
-                tracing::warn!(graph = spec.name, "{words}");
-                warning = Some(words);
-                opened
-            }
-            opened => opened?,
-        };
+        let opened = self.open_or_fall_back(spec)?;
+        let backend = opened.backend;
         let settings = Settings {
             sessions: spec.sessions,
             queue_capacity: spec.queue_capacity,
@@ -142,22 +129,40 @@ impl Runtime {
             ..Settings::default()
         };
         let budget = &self.engines.budget;
-        let graph = Graph::start_within(&spec.name, kind, network, &settings, budget, observer);
-        graph
-            .map(|graph| graph.with_warning(warning))
-            .map_err(|words| LoadError::Backend {
+        Graph::start_within(&spec.name, opened, &settings, budget, observer).map_err(|words| {
+            LoadError::Backend {
                 graph: spec.name.clone(),
-                attempt: Attempt {
-                    backend: kind,
-                    words,
-                },
-            })
+                attempt: Attempt { backend, words },
+            }
+        })
     }
 
     /// How many threads all graphs together compute on.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.engines.budget.threads()
+    }
+
+    /// Opens the network on the device it asks for, or on the processor where that will do.
+    fn open_or_fall_back(&self, spec: &GraphSpec) -> Result<Opened, LoadError> {
+        let opened = |(backend, network), warning| Opened {
+            backend,
+            network,
+            warning,
+        };
+        match self.open(spec) {
+            Err(error) if spec.target == Target::Gpu && spec.fallback => {
+                let processor = GraphSpec {
+                    target: Target::Cpu,
+                    ..spec.clone()
+                };
+                let words = format!("it runs on the processor, as fallback allows: {error}");
+                let network = self.open(&processor)?;
+                tracing::warn!(graph = spec.name, "{words}");
+                Ok(opened(network, Some(words)))
+            }
+            asked_for => Ok(opened(asked_for?, None)),
+        }
     }
 
     fn open(&self, spec: &GraphSpec) -> Result<(BackendKind, Box<dyn Network>), LoadError> {

@@ -506,39 +506,6 @@ async fn waiting_bytes_have_a_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_says_when_to_come_again_by_how_long_runs_take() {
-    let orders: Arc<Orders> = Arc::default();
-    let graph = start(
-        &Settings {
-            queue_capacity: 4,
-            ..batches_of(1)
-        },
-        &orders,
-    );
-    *orders.slowness.lock().unwrap() = Duration::from_millis(20);
-    for id in 1..=3 {
-        graph.compute(request(id, 1, 4, 0), None).await.unwrap();
-    }
-    let held = Held::new(&graph, &orders).await;
-    let requests: Vec<_> = (1..=4)
-        .map(|id| (request(id, 1, 4, 0), Terms::default()))
-        .collect();
-    let asked = all_waiting(&graph, &requests).await;
-    let refused = graph.compute(request(9, 1, 4, 0), None).await;
-    let Err(ComputeError::QueueFull { retry_after, .. }) = refused else {
-        panic!("{refused:?}");
-    };
-    assert!(
-        (60..2000).contains(&retry_after.as_millis()),
-        "{retry_after:?}"
-    );
-    held.let_go().await;
-    for asked in asked {
-        asked.await.unwrap().unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn answers_that_depend_on_their_company_are_found_at_load() {
     let orders: Arc<Orders> = Arc::default();
     orders.depends.store(true, Ordering::SeqCst);
@@ -603,52 +570,6 @@ async fn what_cannot_be_tried_is_batched_only_where_it_is_asked_for() {
         graph.compute(inputs.clone(), None).await.unwrap(),
         told(&inputs)
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_graph_is_reconfigured_beside_its_traffic() {
-    let orders: Arc<Orders> = Arc::default();
-    let graph = start(&batches_of(8), &orders);
-    let running = Arc::new(AtomicBool::new(true));
-    let traffic: Vec<_> = (1..=4)
-        .map(|id| {
-            let (graph, running) = (graph.clone(), Arc::clone(&running));
-            tokio::spawn(async move {
-                let mut answered = 0;
-                while running.load(Ordering::SeqCst) {
-                    let inputs = request(id, 1 + answered % 3, 4, 0);
-                    assert_eq!(
-                        graph.compute(inputs.clone(), None).await.unwrap(),
-                        told(&inputs)
-                    );
-                    answered += 1;
-                }
-                answered
-            })
-        })
-        .collect();
-    for (sessions, max_rows) in [(3, 2), (1, 8), (4, 1), (2, 4)] {
-        let changed = Settings {
-            sessions,
-            ..batches_of(max_rows)
-        };
-        let graph_then = graph.clone();
-        tokio::task::spawn_blocking(move || graph_then.reconfigure(&changed))
-            .await
-            .unwrap()
-            .unwrap();
-        until("there are as many sessions", || {
-            graph.stats().sessions == sessions
-        })
-        .await;
-        assert_eq!(graph.batching().max_rows, max_rows);
-        orders.runs.lock().unwrap().clear();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    running.store(false, Ordering::SeqCst);
-    for traffic in traffic {
-        assert!(traffic.await.unwrap() > 0);
-    }
 }
 
 /// One request of a mix.

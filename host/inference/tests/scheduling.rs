@@ -213,7 +213,7 @@ async fn a_full_queue_refuses_at_once_and_says_how_full() {
     until("both wait", || graph.queue_depth() == 2).await;
     let error = graph.compute(value(3), None).await.unwrap_err();
     assert!(
-        matches!(&error, ComputeError::QueueFull { graph, capacity: 2, .. } if graph == "told"),
+        matches!(&error, ComputeError::QueueFull { graph, waiting: 2, .. } if graph == "told"),
         "{error:?}"
     );
     assert_eq!(graph.queue_depth(), 2, "a refused request leaves no trace");

@@ -31,6 +31,13 @@ struct Inner {
     warning: Option<String>,
 }
 
+/// A network, the backend that opened it, and what is not well with that.
+pub(crate) struct Opened {
+    pub(crate) backend: BackendKind,
+    pub(crate) network: Box<dyn Network>,
+    pub(crate) warning: Option<String>,
+}
+
 /// What a graph is doing at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -69,35 +76,36 @@ impl Graph {
         observer: Arc<dyn Observer>,
     ) -> Result<Self, String> {
         let budget = Budget::new(settings.sessions.saturating_mul(settings.threads));
-        Self::start_within(name, backend, network, &settings, &budget, observer)
+        let opened = Opened {
+            backend,
+            network,
+            warning: None,
+        };
+        Self::start_within(name, opened, &settings, &budget, observer)
     }
 
     /// As [`Graph::start`], with runs that take their turns with those of other graphs.
     pub(crate) fn start_within(
         name: &str,
-        backend: BackendKind,
-        network: Box<dyn Network>,
+        opened: Opened,
         settings: &Settings,
         budget: &Arc<Budget>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, String> {
+        let Opened {
+            backend,
+            network,
+            warning,
+        } = opened;
         let signature = network.signature().clone();
         let scheduler = Scheduler::start(name, backend, network, settings, budget, observer)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 signature,
                 scheduler,
-                warning: None,
+                warning,
             }),
         })
-    }
-
-    /// The same, with what is not well about it. For a graph that nobody shares yet; else it is lost.
-    pub(crate) fn with_warning(mut self, warning: Option<String>) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            inner.warning = warning;
-        }
-        self
     }
 
     /// What is not well with it though it serves: that it runs on another device than was asked for, or why its requests
@@ -174,17 +182,6 @@ impl Graph {
     #[must_use]
     pub fn batching(&self) -> BatchingState {
         self.inner.scheduler.batching()
-    }
-
-    /// Changes how many sessions there are, how requests share runs and how many may wait, beside the traffic: no request
-    /// fails for it. What it cannot change stays: the threads of a run, what runs in place, and whether rows may share
-    /// runs at all, which was tried at load (a graph loaded with batching off stays without). Blocks while sessions are
-    /// made.
-    ///
-    /// # Errors
-    /// The backend's words when a session cannot be made; the graph serves with those there are.
-    pub fn reconfigure(&self, settings: &Settings) -> Result<(), String> {
-        self.inner.scheduler.reconfigure(settings)
     }
 
     /// Takes no more requests and answers those that wait with [`ComputeError::Closed`]; what runs is finished.

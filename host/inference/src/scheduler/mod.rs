@@ -46,8 +46,6 @@ const OVERRUN: u32 = 4;
 /// One graph's queue and sessions. Dropping it ends the threads.
 pub(crate) struct Scheduler {
     shared: Arc<Shared>,
-    /// Held while sessions are made or let go, by one at a time.
-    changing: Mutex<()>,
 }
 
 /// What callers and session threads share.
@@ -129,7 +127,6 @@ impl Scheduler {
                 warm_up: median,
                 trial,
             }),
-            changing: Mutex::new(()),
         };
         for _ in 0..settings.sessions.max(1) {
             // On failure the threads already started end as `scheduler` is dropped.
@@ -160,34 +157,6 @@ impl Scheduler {
         }
     }
 
-    /// Changes how many sessions there are, how requests share runs and how many may wait, beside the traffic: no request
-    /// fails for it, and the network is not read again where its sessions share it. Blocks while sessions are made.
-    ///
-    /// Whether rows may share runs, and along which axes, stays as the trial at load has shown.
-    ///
-    /// # Errors
-    /// The backend's words when a session cannot be made, the system's when a thread cannot be: what was made by then
-    /// stays.
-    pub(crate) fn reconfigure(&self, settings: &Settings) -> Result<(), String> {
-        let _one_at_a_time = self.changing.lock();
-        let shared = &self.shared;
-        shared
-            .queue
-            .lock()
-            .set_rules(rules(settings, &shared.trial));
-        // Those of too many sessions go as their threads wake up.
-        shared.work.notify_all();
-        let missing = shared.queue.lock().missing_sessions();
-        for _ in 0..missing {
-            let mut warm_up = WarmUp::of(shared.network.signature());
-            let session = warm(&*shared.network, &mut warm_up)?;
-            shared.queue.lock().add(session);
-            session_thread::spawn(Arc::clone(shared))?;
-        }
-        shared.work.notify_all();
-        Ok(())
-    }
-
     pub(crate) fn close(&self) {
         self.shared.close(&ComputeError::Closed);
     }
@@ -215,11 +184,10 @@ impl Scheduler {
             let (reply, answer) = oneshot::channel();
             let place = match queue.join(inputs, terms, now, reply) {
                 Ok(place) => place,
-                Err(Refused::Full { retry_after }) => {
+                Err(Refused::Full) => {
                     let full = ComputeError::QueueFull {
                         graph: shared.graph.clone(),
-                        capacity: queue.rules().capacity,
-                        retry_after,
+                        waiting: queue.depth(),
                     };
                     return (Err(full), None);
                 }
@@ -292,7 +260,6 @@ fn rules(settings: &Settings, trial: &trial::Outcome) -> Rules {
         preferred,
         capacity: settings.queue_capacity,
         capacity_bytes: settings.queue_bytes,
-        sessions: settings.sessions.max(1),
     }
 }
 

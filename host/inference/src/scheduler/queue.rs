@@ -49,8 +49,6 @@ pub(super) struct Rules {
     pub(super) preferred: Vec<u32>,
     pub(super) capacity: usize,
     pub(super) capacity_bytes: usize,
-    /// How many sessions there are to be.
-    pub(super) sessions: usize,
 }
 
 /// What a session thread does next.
@@ -60,8 +58,6 @@ pub(super) enum Next {
     Run,
     /// Make a session in place of one that panicked.
     Replace,
-    /// There is one session too many, and with it this thread.
-    Retire,
     /// Nothing until then, unless something comes.
     WaitUntil(Instant),
     /// Nothing now.
@@ -74,10 +70,7 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) enum Refused {
     /// As many wait as may, or as many bytes.
-    Full {
-        /// When it is likely that one may again.
-        retry_after: Duration,
-    },
+    Full,
     /// The graph is closed, for this reason.
     Closed(ComputeError),
 }
@@ -129,9 +122,8 @@ pub(super) struct Queue {
     runs: u64,
     in_place_runs: u64,
     answered: u64,
-    /// How long a run takes, and how many requests one answers, lately.
+    /// How long a run takes, lately.
     compute: Duration,
-    batch_size: f64,
 }
 
 impl Queue {
@@ -151,27 +143,11 @@ impl Queue {
             in_place_runs: 0,
             answered: 0,
             compute: Duration::ZERO,
-            batch_size: 1.0,
         }
     }
 
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
-    }
-
-    /// Other rules from the next batch on. What waits keeps the rows it was cut into.
-    pub(super) fn set_rules(&mut self, rules: Rules) {
-        self.rules = rules;
-    }
-
-    /// How many sessions are missing; none while the graph is closed.
-    pub(super) fn missing_sessions(&self) -> usize {
-        if self.closed.is_some() {
-            return 0;
-        }
-        self.rules
-            .sessions
-            .saturating_sub(self.alive + self.to_replace)
     }
 
     /// A session for a run on the caller's own thread: only past an empty queue, so that no one is overtaken, and only
@@ -182,7 +158,6 @@ impl Queue {
             && self.levels.iter().all(|level| level.waiting.is_empty())
             && self.overruns < LONGEST_PATIENCE
             && self.rules.max_wait.is_zero()
-            && self.alive <= self.rules.sessions
             && !self.is_to_be_cut(inputs);
         if !goes {
             return None;
@@ -209,9 +184,7 @@ impl Queue {
         let too_many_bytes =
             self.bytes > 0 && self.bytes.saturating_add(bytes) > self.rules.capacity_bytes;
         if self.depth >= self.rules.capacity || too_many_bytes {
-            return Err(Refused::Full {
-                retry_after: self.expected_wait(),
-            });
+            return Err(Refused::Full);
         }
         let max_rows = self.rules.max_rows.max(1);
         let axes = self.rules.axes.clone();
@@ -281,11 +254,6 @@ impl Queue {
         if self.closed.is_some() {
             return Next::End;
         }
-        if self.alive + self.to_replace > self.rules.sessions
-            && (self.to_replace > 0 || !self.idle.is_empty())
-        {
-            return Next::Retire;
-        }
         if self.to_replace > 0 {
             return Next::Replace;
         }
@@ -334,7 +302,6 @@ impl Queue {
     /// Whether a session thread has something to do.
     pub(super) fn has_work(&self) -> bool {
         self.to_replace > 0
-            || (self.alive > self.rules.sessions && !self.idle.is_empty())
             || (!self.idle.is_empty() && self.levels.iter().any(|level| !level.waiting.is_empty()))
     }
 
@@ -349,26 +316,15 @@ impl Queue {
         self.to_replace += 1;
     }
 
-    /// A thread sees to one of the lost sessions: it replaces it, or does without.
+    /// A thread sees to one of the lost sessions.
     pub(super) fn begin_replacing(&mut self) {
         self.to_replace = self.to_replace.saturating_sub(1);
     }
 
-    /// A session more: in a lost one's place, or as there are to be more.
+    /// A session in a lost one's place.
     pub(super) fn add(&mut self, session: Box<dyn Session>) {
         self.alive += 1;
         self.idle.push(session);
-    }
-
-    /// One session less, to be dropped without the lock; `None` if the one less was one that had been lost.
-    pub(super) fn retire(&mut self) -> Option<Box<dyn Session>> {
-        if self.to_replace > 0 {
-            self.to_replace -= 1;
-            return None;
-        }
-        let session = self.idle.pop()?;
-        self.alive -= 1;
-        Some(session)
     }
 
     /// Takes nothing any more, for this reason; returns those who wait, to be told it without the lock.
@@ -416,7 +372,6 @@ impl Queue {
         } else {
             self.compute * (SMOOTHING - 1) / SMOOTHING + ran.compute / SMOOTHING
         };
-        self.batch_size += (ran.batch_size as f64 - self.batch_size) / f64::from(SMOOTHING);
         match ran.overran {
             // A ceiling, so that the way back is as short as the way out.
             Some(true) => {
@@ -425,12 +380,6 @@ impl Queue {
             Some(false) => self.overruns = self.overruns.saturating_sub(1),
             None => {}
         }
-    }
-
-    /// How long it takes, at the pace of the last runs, until all that waits has run.
-    pub(super) fn expected_wait(&self) -> Duration {
-        let at_once = self.batch_size.max(1.0) * self.alive.max(1) as f64;
-        self.compute.mul_f64((self.depth as f64 / at_once).max(1.0))
     }
 
     fn count_rows(&self, inputs: &[NamedTensor]) -> Option<u32> {

@@ -104,12 +104,6 @@ fn serve(shared: &Shared) {
                 queue.begin_replacing();
                 MutexGuard::unlocked(&mut queue, || replace(shared));
             }
-            Next::Retire => {
-                let retired = queue.retire();
-                drop(queue);
-                drop(retired);
-                return;
-            }
             Next::WaitUntil(until) => {
                 shared.work.wait_until(&mut queue, until);
             }

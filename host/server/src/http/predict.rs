@@ -205,11 +205,12 @@ async fn answer(
                     "the handler reported: {message}"
                 );
             }
-            let mut error = ApiError::from(failure.clone());
-            if let Failure::Overloaded(_) = &failure {
+            let outcome = failure_outcome(&failure);
+            let mut error = ApiError::from(failure);
+            if outcome == Outcome::Overloaded {
                 error = error.retry_after(version.admission.retry_after());
             }
-            (failure_outcome(&failure), Err(error))
+            (outcome, Err(error))
         }
         Err(fault) => {
             if let Some(reason) = trap_reason(&fault) {

@@ -1,0 +1,145 @@
+//! Callers that ask a graph of this process again as soon as they have their answer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use aegis_inference::{
+    BackendChoice, BackendKind, Batching, BatchingMode, Graph, GraphFiles, GraphSpec, NamedTensor,
+    Runtime,
+};
+
+use super::{
+    Args, BARE, BareRow, CALLERS, Figures, Network, Report, Row, Side,
+    bare_loop::{BareLoop, inputs},
+    in_turns,
+};
+use crate::{
+    say,
+    stats::{Samples, median},
+};
+
+fn spec(network: &Network, sessions: usize, mode: BatchingMode) -> GraphSpec {
+    let mut spec = GraphSpec::new(network.name, GraphFiles::Onnx(network.onnx.clone()));
+    spec.backend = BackendChoice::Is(BackendKind::OnnxRuntime);
+    spec.queue_capacity = 1024;
+    spec.sessions = sessions;
+    spec.batching = Batching {
+        mode,
+        ..Batching::default()
+    };
+    spec
+}
+
+/// Measures one network, without the server.
+pub(super) fn measure(
+    report: &mut Report,
+    runtime: &Runtime,
+    network: &Network,
+    args: &Args,
+    rounds: usize,
+    window: Duration,
+) -> anyhow::Result<()> {
+    let off = runtime.load(&spec(network, args.sessions, BatchingMode::Off))?;
+    let on = runtime.load(&spec(network, args.sessions, BatchingMode::Auto))?;
+    let state = on.batching();
+    say(&format!(
+        "{}: up to {} rows a run{}",
+        network.name,
+        state.max_rows,
+        state
+            .warning
+            .map(|warning| format!("; {warning}"))
+            .unwrap_or_default()
+    ));
+    let mut bare = BareLoop::open(&network.onnx, off.signature())?;
+    for batch in BARE {
+        let speeds = (0..rounds).map(|_| bare.rows_per_second(batch, window));
+        let speeds = speeds.collect::<anyhow::Result<Vec<_>>>()?;
+        report.bare.push(BareRow {
+            network: network.name,
+            batch,
+            rows_per_second: median(speeds),
+        });
+    }
+    let inputs = inputs(off.signature(), 1)?;
+    let executor = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    for callers in CALLERS {
+        let measured = in_turns(rounds, |side| {
+            let graph = if side == Side::On { &on } else { &off };
+            let figures = executor.block_on(saturate(graph, &inputs, callers, window))?;
+            let of_bare = match (side, figures.mean_batch) {
+                (Side::On, Some(batch)) => figures.requests_per_second / bare.at(batch, window)?,
+                _ => 0.0,
+            };
+            Ok((figures, of_bare))
+        })?;
+        let of_bare = median(measured.iter().map(|(_, (_, of_bare))| *of_bare));
+        let figures: Vec<_> = (measured.iter())
+            .map(|((off, _), (on, _))| (*off, *on))
+            .collect();
+        report.in_process.push(Row {
+            of_bare: Some(of_bare),
+            ..Row::of(network.name, callers, &figures)
+        });
+    }
+    Ok(())
+}
+
+/// So many callers, each with its next request as soon as it has its answer.
+async fn saturate(
+    graph: &Graph,
+    inputs: &[NamedTensor],
+    callers: usize,
+    window: Duration,
+) -> anyhow::Result<Figures> {
+    let counting = Arc::new(AtomicBool::new(false));
+    let ended = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = (0..callers)
+        .map(|_| {
+            let (graph, inputs) = (graph.clone(), inputs.to_vec());
+            let (counting, ended) = (Arc::clone(&counting), Arc::clone(&ended));
+            tokio::spawn(async move {
+                let mut samples = Samples::with_capacity(1 << 14);
+                while !ended.load(Ordering::Relaxed) {
+                    let begun = Instant::now();
+                    graph.compute(inputs.clone(), None).await?;
+                    if counting.load(Ordering::Relaxed) {
+                        samples.push(begun.elapsed());
+                    }
+                    // A task whose every run is in place would keep its thread.
+                    tokio::task::consume_budget().await;
+                }
+                anyhow::Ok(samples)
+            })
+        })
+        .collect();
+    tokio::time::sleep(window / 5).await;
+    let before = graph.stats();
+    counting.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    tokio::time::sleep(window).await;
+    let took = begun.elapsed();
+    counting.store(false, Ordering::Relaxed);
+    let after = graph.stats();
+    ended.store(true, Ordering::Relaxed);
+    let mut all = Samples::default();
+    for task in tasks {
+        all.extend(&task.await??);
+    }
+    let answered = (after.answered - before.answered) as f64;
+    let summary = all.summary();
+    Ok(Figures {
+        requests_per_second: answered / took.as_secs_f64(),
+        median_us: summary.median,
+        p99_us: summary.p99,
+        mean_batch: Some(answered / (after.runs - before.runs).max(1) as f64),
+        cpu_us: None,
+    })
+}

@@ -1,0 +1,66 @@
+//! The report for people.
+
+use super::{BARE, Report};
+
+pub(super) fn of(report: &Report) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let _ = writeln!(text, "machine: {}", report.machine.line());
+    for warning in report.machine.warnings() {
+        let _ = writeln!(text, "WARNING: {warning}");
+    }
+    let _ = writeln!(
+        text,
+        "{} rounds of {} ms a side, {} session(s) of one thread in process\n",
+        report.rounds, report.window_ms, report.sessions
+    );
+    let _ = writeln!(
+        text,
+        "a bare loop            rows/s at batch 1          8         32"
+    );
+    for network in report.bare.chunks(BARE.len()) {
+        let Some(first) = network.first() else {
+            continue;
+        };
+        let _ = write!(text, "{:<29}", first.network);
+        for row in network {
+            let _ = write!(text, " {:10.0}", row.rows_per_second);
+        }
+        text.push('\n');
+    }
+    for (title, rows) in [
+        ("in process", &report.in_process),
+        ("over HTTP", &report.over_http),
+    ] {
+        if rows.is_empty() {
+            continue;
+        }
+        let _ = writeln!(
+            text,
+            "\n{title:<14} callers   off: req/s  median us   p99 us    on: req/s  median us   p99 us   batch   gain   of bare   CPU us off    on"
+        );
+        for row in rows {
+            let number = |value: Option<f64>, digits: usize| {
+                value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+            };
+            let _ = writeln!(
+                text,
+                "{:<14} {:>7} {:12.0} {:10.0} {:8.0} {:12.0} {:10.0} {:8.0} {:>7} {:6.2} {:>9} {:>12} {:>5}",
+                row.network,
+                row.callers,
+                row.off.requests_per_second,
+                row.off.median_us,
+                row.off.p99_us,
+                row.on.requests_per_second,
+                row.on.median_us,
+                row.on.p99_us,
+                number(row.on.mean_batch, 1),
+                row.gain,
+                number(row.of_bare, 2),
+                number(row.off.cpu_us, 1),
+                number(row.on.cpu_us, 1),
+            );
+        }
+    }
+    text
+}
