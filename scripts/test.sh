@@ -22,3 +22,7 @@ scripts/telemetry-tools.sh
 say "running the tests"
 # From here on what is missing fails its tests.
 AEGIS_REQUIRE_RUNTIMES=1 AEGIS_REQUIRE_TOOLS=1 cargo test --workspace --locked "$@"
+if [ $# -eq 0 ]; then
+    say "running the scheduler's threads in thousands of orders"
+    cargo test --workspace --locked --features aegis-inference/shuttle --test shuttle
+fi

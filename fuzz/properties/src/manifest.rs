@@ -44,7 +44,8 @@ fn keeps_its_promises(manifest: &Manifest) {
     assert!(manifest.graphs.len() <= Manifest::MAX_GRAPHS);
     for graph in &manifest.graphs {
         assert!((1..=64).contains(&graph.name.len()), "{:?}", graph.name);
-        assert!((1..=64).contains(&graph.sessions), "{}", graph.sessions);
+        let sessions = graph.sessions.unwrap_or(1);
+        assert!((1..=64).contains(&sessions), "{sessions}");
         let same = |other: &&aegis_registry::manifest::Graph| other.name == graph.name;
         assert_eq!(manifest.graphs.iter().filter(same).count(), 1);
     }

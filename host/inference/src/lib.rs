@@ -11,6 +11,7 @@ mod observe;
 pub mod precheck;
 mod runtime;
 mod scheduler;
+mod sync;
 mod tensor;
 
 pub use error::{Attempt, ComputeError, LoadError};

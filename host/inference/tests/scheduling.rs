@@ -637,6 +637,61 @@ async fn a_caller_can_learn_when_its_run_was() {
     assert!(times.is_none());
 }
 
+/// Session threads by their names, of which Linux keeps fifteen characters.
+#[cfg(target_os = "linux")]
+fn threads_named(name: &str) -> usize {
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok())
+        .filter(|comm| comm.trim() == name)
+        .count()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_comes_for_a_session_when_there_is_work_for_it() {
+    let orders = Arc::new(Orders::default());
+    let network = Told {
+        signature: signature(),
+        orders: Arc::clone(&orders),
+    };
+    let settings = Settings {
+        sessions: 3,
+        ..queued()
+    };
+    let graph = Graph::start(
+        "on-demand",
+        BackendKind::Embedded,
+        Box::new(network),
+        settings,
+        Arc::new(Unobserved),
+    )
+    .unwrap();
+    // A thread gives itself its name.
+    until("the first thread", || threads_named("nn on-demand") == 1).await;
+    for _ in 0..10 {
+        graph.compute(value(1), None).await.unwrap();
+    }
+    assert_eq!(threads_named("nn on-demand"), 1, "one at a time needs one");
+    let gate = Gate::close(&orders);
+    let waiting: Vec<_> = (0..6)
+        .map(|of| {
+            let graph = graph.clone();
+            tokio::spawn(async move { graph.compute(value(of), None).await })
+        })
+        .collect();
+    until("three at once", || {
+        orders.at_once.load(Ordering::SeqCst) == 3
+    })
+    .await;
+    assert_eq!(threads_named("nn on-demand"), 3);
+    drop(gate);
+    for answer in waiting {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(threads_named("nn on-demand"), 3);
+}
+
 #[tokio::test]
 async fn a_run_in_place_waited_for_nothing() {
     let (graph, _orders) = start(Settings {

@@ -62,7 +62,7 @@ fn a_full_manifest_is_read_whole() {
     };
     assert_eq!(digits.backend, GraphBackend::Openvino);
     assert_eq!(digits.target, GraphTarget::Gpu);
-    assert_eq!(digits.sessions, 4);
+    assert_eq!(digits.sessions, Some(4));
     assert_eq!(digits.precision, Precision::BackendDefault);
     let Some(Batching::On(batching)) = &digits.batching else {
         unreachable!("it is written")
@@ -82,7 +82,7 @@ fn a_full_manifest_is_read_whole() {
     assert_eq!(ir.weights.as_ref().unwrap().as_str(), "ir/net.bin");
     assert_eq!(
         (ir.backend, ir.target, ir.sessions),
-        (GraphBackend::Auto, GraphTarget::Cpu, 1)
+        (GraphBackend::Auto, GraphTarget::Cpu, None)
     );
     assert_eq!((&ir.batching, ir.precision), (&None, Precision::F32));
 

@@ -293,7 +293,7 @@ impl Loader {
         };
         let mut warnings = Vec::new();
         for graph in &manifest.graphs {
-            let spec = graph_spec(package, graph, &limits);
+            let spec = graph_spec(package, graph, &limits, self.runtime.threads());
             let warnings_here = match self.sandbox.workers() {
                 Some(workers) => {
                     let model = manifest.name.as_str();
@@ -320,7 +320,7 @@ impl Loader {
         let limits = manifest.limits.effective(&self.ceilings);
         let mut graphs = Vec::with_capacity(manifest.graphs.len());
         for graph in &manifest.graphs {
-            let spec = graph_spec(package, graph, &limits);
+            let spec = graph_spec(package, graph, &limits, self.runtime.threads());
             let observer = GraphObserver::new(Arc::clone(&self.telemetry), manifest.name.as_str());
             let observer = Arc::new(observer);
             let seen: Arc<dyn Observer> = Arc::clone(&observer) as _;
@@ -379,14 +379,14 @@ async fn read_handler(package: &PackageDir) -> Result<Option<Vec<u8>>, PackageLo
     }
 }
 
-/// The graphs' files, once for each session: what a session holds is mostly its weights.
+/// The graphs' files: what a graph holds is mostly its weights, which its sessions share.
 fn graph_bytes(package: &PackageDir) -> u64 {
     let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
     let graphs = package.manifest().graphs.iter();
     graphs
         .map(|graph| {
             let weights = package.weights(graph).map_or(0, size);
-            (size(package.graph(graph)) + weights) * u64::from(graph.sessions)
+            size(package.graph(graph)) + weights
         })
         .sum()
 }
@@ -409,6 +409,7 @@ fn graph_spec(
     package: &PackageDir,
     graph: &manifest::Graph,
     limits: &EffectiveLimits,
+    threads: usize,
 ) -> GraphSpec {
     let file = package.graph(graph);
     let weights = package.weights(graph);
@@ -435,7 +436,12 @@ fn graph_spec(
         ManifestPrecision::F32 => Precision::F32,
         ManifestPrecision::BackendDefault => Precision::BackendDefault,
     };
-    spec.sessions = graph.sessions as usize;
+    spec.sessions = match (graph.sessions, graph.target) {
+        (Some(sessions), _) => sessions as usize,
+        // They share the weights, and a thread for each is only started when there is work for it.
+        (None, GraphTarget::Cpu) => (threads / spec.intra_op_threads.max(1)).max(1),
+        (None, GraphTarget::Gpu) => 1,
+    };
     spec.batching = batching(graph.batching.as_ref());
     // Admission lets at most this many of the model's requests in, and each waits for at
     // most one graph at a time: the graph's queue is never the narrower one.

@@ -11,10 +11,12 @@ mod openvino;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use smallvec::SmallVec;
+
 use crate::error::ComputeError;
 use crate::graph::{GraphSpec, Signature};
 use crate::runtime::BackendStatus;
-use crate::tensor::NamedTensor;
+use crate::tensor::{MAX_RANK, NamedTensor, Shape};
 
 pub(crate) use embedded::Embedded;
 pub(crate) use onnxruntime::OnnxRuntime;
@@ -87,6 +89,21 @@ pub(crate) fn guarded_run<T>(body: impl FnOnce() -> Result<T, String>) -> Result
         Ok(ended) => ended.map_err(ComputeError::Backend),
         Err(panic) => Err(ComputeError::Panicked(panic_words(&*panic))),
     }
+}
+
+/// What is wrong with the tensor of one of a network's ports.
+fn about(what: &str, name: &str, words: &str) -> ComputeError {
+    ComputeError::Backend(format!("{what} `{name}` {words}"))
+}
+
+/// Dimensions as native libraries write them.
+fn shape_of(dims: &[i64]) -> Result<Shape, String> {
+    let dims = dims
+        .iter()
+        .map(|dim| u32::try_from(*dim))
+        .collect::<Result<SmallVec<[u32; MAX_RANK]>, _>>()
+        .map_err(|_| format!("has a dimension outside 0 to {}: {dims:?}", u32::MAX))?;
+    Shape::new(&dims).map_err(|error| format!("cannot be carried: {error}"))
 }
 
 /// The words for an output whose element type is outside the seven.

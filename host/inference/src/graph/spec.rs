@@ -206,7 +206,7 @@ pub struct GraphSpec {
     pub target: Target,
     /// Whether the processor will do where that device is not there; [`crate::Graph::warnings`] then says so.
     pub fallback: bool,
-    /// How many copies run side by side, each on a thread of its own. At least 1.
+    /// How many runs there may be side by side, each on a thread of its own. At least 1.
     pub sessions: usize,
     /// How many requests may wait for a session. At least 1.
     pub queue_capacity: usize,

@@ -5,11 +5,11 @@
 //! model do not stand before a short one of another. A graph that was idle does not save up for later.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread::{self, Thread};
 
 /// The threads there are to compute on.
 #[derive(Debug)]

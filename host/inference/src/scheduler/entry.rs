@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::rows::{self, RowAxes, Rows};
 use crate::error::ComputeError;
 use crate::observe::RunTimes;
+use crate::sync::Mutex;
 use crate::tensor::NamedTensor;
 
 /// What a caller is answered.

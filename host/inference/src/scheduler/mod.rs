@@ -22,13 +22,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::backend::{Network, Session, guarded, panic_words};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, GraphStats};
 use crate::observe::{Observer, RunReport, RunTimes};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::tensor::NamedTensor;
 pub(crate) use budget::Budget;
 use budget::Share;
@@ -67,7 +67,7 @@ struct Shared {
 }
 
 impl Scheduler {
-    /// Makes and warms up the sessions, tries whether requests may share runs, and starts a thread for each session.
+    /// Makes and warms up the sessions, tries whether requests may share runs, and starts a first thread for them.
     ///
     /// # Errors
     /// The backend's words when a session cannot be made, the system's when a thread cannot be.
@@ -128,10 +128,9 @@ impl Scheduler {
                 trial,
             }),
         };
-        for _ in 0..settings.sessions.max(1) {
-            // On failure the threads already started end as `scheduler` is dropped.
-            session_thread::spawn(Arc::clone(&scheduler.shared))?;
-        }
+        // One; others come when there is work for them.
+        scheduler.shared.queue.lock().threads.begin();
+        session_thread::spawn(Arc::clone(&scheduler.shared))?;
         Ok(scheduler)
     }
 
@@ -163,7 +162,7 @@ impl Scheduler {
 
     /// Answers one request whose inputs have been checked, and says when its run was, if one ended.
     pub(crate) async fn compute(&self, inputs: Vec<NamedTensor>, terms: Terms) -> Reply {
-        let shared = &*self.shared;
+        let shared = &self.shared;
         let now = Instant::now();
         if terms.deadline.is_some_and(|deadline| deadline <= now) {
             return (Err(ComputeError::DeadlineExceeded), None);
@@ -195,11 +194,7 @@ impl Scheduler {
             };
             let depth = queue.depth();
             // A thread whose session is in a run looks again when that is over.
-            let wake = queue.has_work();
-            drop(queue);
-            if wake {
-                shared.work.notify_one();
-            }
+            shared.wake(queue);
             shared.observer.queued(&shared.graph, depth);
             (
                 answer,
@@ -290,6 +285,32 @@ impl Drop for PlaceInQueue<'_> {
 }
 
 impl Shared {
+    /// If there is work, has one session thread look at it: one that sleeps or, where none does, one more, as long as
+    /// there are fewer than sessions.
+    fn wake(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
+        if !queue.has_work() {
+            return;
+        }
+        if queue.threads.asleep() {
+            drop(queue);
+            self.work.notify_one();
+            return;
+        }
+        if !queue.threads.begin() {
+            // All are about, and look before they sleep.
+            return;
+        }
+        drop(queue);
+        if let Err(words) = session_thread::spawn(Arc::clone(self)) {
+            tracing::warn!(
+                graph = self.graph,
+                words,
+                "fewer sessions run than the graph has"
+            );
+            self.queue.lock().threads.end();
+        }
+    }
+
     fn may_run_in_place(&self, inputs: &[NamedTensor]) -> bool {
         self.in_place_bytes.is_some_and(|most| {
             inputs
@@ -302,7 +323,7 @@ impl Shared {
 
     /// Runs one request on the caller's thread.
     fn run_in_place(
-        &self,
+        self: &Arc<Self>,
         mut session: Box<dyn Session>,
         inputs: &[NamedTensor],
         start: Instant,
@@ -319,11 +340,7 @@ impl Shared {
             None
         };
         // A session thread that gives back looks for work itself; a caller cannot.
-        let wake = queue.has_work();
-        drop(queue);
-        if wake {
-            self.work.notify_one();
-        }
+        self.wake(queue);
         if let Some(session) = session {
             discard(session);
         }

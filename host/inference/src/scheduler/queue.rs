@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::entry::{Entry, Large, Reply, What};
 use super::rows::{self, RowAxes};
+use super::session_thread::Threads;
 use super::settings::{Priority, Terms};
 use crate::backend::Session;
 use crate::error::ComputeError;
@@ -116,6 +117,8 @@ pub(super) struct Queue {
     alive: usize,
     /// Sessions that panicked and that no thread has begun to replace.
     to_replace: usize,
+    /// The threads that serve it.
+    pub(super) threads: Threads,
     /// Why nothing is taken any more.
     closed: Option<ComputeError>,
     overruns: u32,
@@ -135,6 +138,7 @@ impl Queue {
             depth: 0,
             bytes: 0,
             alive: sessions.len(),
+            threads: Threads::new(sessions.len()),
             idle: sessions,
             to_replace: 0,
             closed: None,

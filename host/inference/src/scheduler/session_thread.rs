@@ -1,10 +1,8 @@
-//! The threads that run what waits, one for each session of a graph.
+//! The threads that run what waits: one from the start and, while there is work for more, up to one for each session.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::entry::{Answer, Entry};
@@ -14,10 +12,12 @@ use super::{Shared, discard};
 use crate::backend::{Session, guarded};
 use crate::error::ComputeError;
 use crate::observe::RunTimes;
+use crate::sync::{MutexGuard, thread};
 use crate::tensor::NamedTensor;
 
 /// How many session threads there are in this process, and that one has ended.
-static ALIVE: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+static ALIVE: (parking_lot::Mutex<usize>, parking_lot::Condvar) =
+    (parking_lot::Mutex::new(0), parking_lot::Condvar::new());
 
 /// Waits until no session of this process has a thread, for `within` at most; whether that is so.
 ///
@@ -53,6 +53,40 @@ impl Drop for Alive {
     }
 }
 
+/// How many session threads a graph has and may have; under its queue's lock.
+pub(super) struct Threads {
+    running: usize,
+    asleep: usize,
+    most: usize,
+}
+
+impl Threads {
+    pub(super) fn new(most: usize) -> Threads {
+        Threads {
+            running: 0,
+            asleep: 0,
+            most,
+        }
+    }
+
+    /// Whether one more may start, which is then to be started.
+    pub(super) fn begin(&mut self) -> bool {
+        let may = self.running < self.most;
+        self.running += usize::from(may);
+        may
+    }
+
+    /// One that was to be started did not.
+    pub(super) fn end(&mut self) {
+        self.running -= 1;
+    }
+
+    /// Whether one sleeps, or has been woken and not yet looked.
+    pub(super) fn asleep(&self) -> bool {
+        self.asleep > 0
+    }
+}
+
 /// Starts a session thread. It ends when the graph closes.
 pub(super) fn spawn(shared: Arc<Shared>) -> Result<(), String> {
     // Linux shows the first 15 characters.
@@ -73,7 +107,7 @@ pub(super) fn spawn(shared: Arc<Shared>) -> Result<(), String> {
         .map_err(|error| format!("a session thread could not be started: {error}"))
 }
 
-fn serve(shared: &Shared) {
+fn serve(shared: &Arc<Shared>) {
     let mut spent = Vec::new();
     let mut buffers = Buffers::default();
     let mut queue = shared.queue.lock();
@@ -86,11 +120,12 @@ fn serve(shared: &Shared) {
                     None => MutexGuard::unlocked(&mut queue, || shared.share.turn()),
                 };
                 let taken = queue.take(Instant::now(), &mut spent);
-                if queue.has_work() {
-                    // One wake-up may have been meant for several requests.
-                    shared.work.notify_one();
-                }
+                // One wake-up may have been meant for several requests.
+                let more = queue.has_work();
                 MutexGuard::unlocked(&mut queue, || {
+                    if more {
+                        shared.wake(shared.queue.lock());
+                    }
                     for entry in spent.drain(..) {
                         entry.answer(Err(ComputeError::DeadlineExceeded), None);
                     }
@@ -105,9 +140,15 @@ fn serve(shared: &Shared) {
                 MutexGuard::unlocked(&mut queue, || replace(shared));
             }
             Next::WaitUntil(until) => {
+                queue.threads.asleep += 1;
                 shared.work.wait_until(&mut queue, until);
+                queue.threads.asleep -= 1;
             }
-            Next::Wait => shared.work.wait(&mut queue),
+            Next::Wait => {
+                queue.threads.asleep += 1;
+                shared.work.wait(&mut queue);
+                queue.threads.asleep -= 1;
+            }
             Next::End => return,
         }
     }
@@ -281,16 +322,12 @@ impl Drop for Leased<'_> {
 }
 
 /// Makes a session in place of one that panicked; closes the graph if none is left and none can be made.
-fn replace(shared: &Shared) {
+fn replace(shared: &Arc<Shared>) {
     match guarded(|| shared.network.session()) {
         Ok(session) => {
             let mut queue = shared.queue.lock();
             queue.add(session);
-            let wake = queue.has_work();
-            drop(queue);
-            if wake {
-                shared.work.notify_one();
-            }
+            shared.wake(queue);
         }
         Err(words) => {
             tracing::error!(graph = shared.graph, backend = %shared.backend, words, "a session could not be replaced");

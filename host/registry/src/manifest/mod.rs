@@ -62,8 +62,9 @@ pub struct Graph {
     pub target: GraphTarget,
     /// Whether the processor will do where a `gpu` is not there. False unless said: loading then fails.
     pub fallback: bool,
-    /// How many copies are loaded, each running one batch at a time; 1 to 64, 1 unless said.
-    pub sessions: u32,
+    /// How many batches may run at once; 1 to 64. `None`: as many as the host has threads for, on a GPU one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u32>,
     /// How requests share runs; `None`: where a trial at load finds that they safely can and gain by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batching: Option<Batching>,

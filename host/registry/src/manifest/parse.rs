@@ -182,8 +182,7 @@ fn graph(section: &Section<'_>) -> Result<Graph, ManifestError> {
         sessions: section
             .get("sessions")
             .map(|field| field.integer(1..=64))
-            .transpose()?
-            .unwrap_or(1),
+            .transpose()?,
         batching: section
             .get("batching")
             .map(|field| batching(&field))

@@ -17,7 +17,7 @@ use tract_onnx::prelude::{
 use tract_onnx::tract_core::prelude::Datum;
 
 use self::plans::Plans;
-use super::{Backend, Network, Session, guarded, guarded_run, untransportable};
+use super::{Backend, Network, Session, about, guarded, guarded_run, untransportable};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, GraphFiles, GraphSpec, Signature, Target};
 use crate::runtime::BackendStatus;
@@ -147,10 +147,6 @@ impl Session for EmbeddedSession {
             })
             .collect()
     }
-}
-
-fn about(what: &str, name: &str, words: &str) -> ComputeError {
-    ComputeError::Backend(format!("{what} `{name}` {words}"))
 }
 
 /// tract's type for ours; it has no bf16.

@@ -13,11 +13,11 @@ use smallvec::SmallVec;
 
 use self::ffi::{Compiled, Core, ElementCode, HostTensor, PortInfo, Request};
 use super::discover::{Library, Places};
-use super::{Backend, Network, Session, guarded, untransportable};
+use super::{Backend, Network, Session, about, guarded, shape_of, untransportable};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, Dim, GraphFiles, GraphSpec, Port, Precision, Signature, Target};
 use crate::runtime::BackendStatus;
-use crate::tensor::{AlignedBytes, MAX_RANK, NamedTensor, Shape, Tensor, TensorType};
+use crate::tensor::{AlignedBytes, NamedTensor, Tensor, TensorType};
 
 const LIBRARY: Library = Library {
     title: "OpenVINO",
@@ -303,10 +303,6 @@ impl Session for OvSession {
     }
 }
 
-fn about(what: &str, name: &str, words: &str) -> ComputeError {
-    ComputeError::Backend(format!("{what} `{name}` {words}"))
-}
-
 /// OpenVINO takes i64 but computes it in i32, cutting larger values silently to something else.
 fn fits_32_bits(tensor: &Tensor) -> Result<(), String> {
     if tensor.ty() != TensorType::I64 {
@@ -327,12 +323,6 @@ fn fits_32_bits(tensor: &Tensor) -> Result<(), String> {
 /// Copies an output out of the request, which reuses its memory.
 fn output_tensor(code: ElementCode, dims: &[i64], bytes: &[u8]) -> Result<Tensor, String> {
     let ty = tensor_type(code).ok_or_else(|| untransportable(element_name(code)))?;
-    let dims = dims
-        .iter()
-        .map(|dim| u32::try_from(*dim))
-        .collect::<Result<SmallVec<[u32; MAX_RANK]>, _>>()
-        .map_err(|_| format!("has a dimension outside 0 to {}: {dims:?}", u32::MAX))?;
-    Shape::new(&dims)
-        .and_then(|shape| Tensor::new(ty, shape, bytes.to_vec()))
+    Tensor::new(ty, shape_of(dims)?, bytes.to_vec())
         .map_err(|error| format!("cannot be carried: {error}"))
 }

@@ -1,30 +1,29 @@
 //! ONNX Runtime through the `ort` crate: the library is found and loaded at run time, its telemetry is off, and its log
 //! lines become `tracing` events.
+//!
+//! On the CPU one session of ONNX Runtime's serves all sessions of a graph, so that they share its weights.
 
-use std::borrow::Cow;
-use std::fmt;
+#[expect(unsafe_code, reason = "a door to a C interface")]
+mod ffi;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use half::{bf16, f16};
 use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider};
 use ort::logging::LogLevel;
-use ort::session::SessionInputValue;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::{
-    DynValue, PrimitiveTensorElementType, Shape as OrtShape, Tensor as OrtTensor,
-    TensorElementType, TensorRef, ValueType,
-};
+use ort::value::{TensorElementType, ValueType};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use self::ffi::{Runnable, Value};
 use super::discover::{Library, Places, version_in_name};
-use super::{Backend, Network, Session, guarded, untransportable};
+use super::{Backend, Network, Session, about, guarded};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, Dim, GraphFiles, GraphSpec, Port, Signature, Target};
 use crate::runtime::BackendStatus;
-use crate::tensor::{Element, MAX_RANK, NamedTensor, Tensor, TensorError, TensorType};
+use crate::tensor::{AlignedBytes, NamedTensor, Tensor, TensorType};
 
 const LIBRARY: Library = Library {
     title: "ONNX Runtime",
@@ -105,7 +104,7 @@ impl Backend for OnnxRuntime {
         };
         let session = network.commit()?;
         network.signature = Arc::new(signature(&session));
-        network.first = Mutex::new(Some(session));
+        network.first = Mutex::new(Some(Arc::new(Runnable::new(&session)?)));
         Ok(Box::new(network))
     }
 }
@@ -171,8 +170,9 @@ struct OrtNetwork {
     target: Target,
     intra_op_threads: usize,
     signature: Arc<Signature>,
-    /// The session that was made to read the signature, until the first [`Network::session`] takes it.
-    first: Mutex<Option<ort::session::Session>>,
+    /// The session that was made to read the signature: on a GPU until the first [`Network::session`] takes it, on the
+    /// CPU for all of them.
+    first: Mutex<Option<Arc<Runnable>>>,
 }
 
 impl OrtNetwork {
@@ -209,13 +209,17 @@ impl Network for OrtNetwork {
     }
 
     fn session(&self) -> Result<Box<dyn Session>, String> {
-        let first = self.first.lock().take();
-        let session = match first {
-            Some(session) => session,
-            None => self.commit()?,
+        let runnable = match self.target {
+            Target::Cpu => self.first.lock().clone(),
+            // What a GPU's provider has beside the weights is not known to bear two runs at once.
+            Target::Gpu => self.first.lock().take(),
+        };
+        let runnable = match runnable {
+            Some(runnable) => runnable,
+            None => Arc::new(Runnable::new(&self.commit()?)?),
         };
         Ok(Box::new(OrtSession {
-            session,
+            runnable,
             signature: Arc::clone(&self.signature),
         }))
     }
@@ -263,7 +267,7 @@ fn tensor_type(ty: TensorElementType) -> Option<TensorType> {
 }
 
 struct OrtSession {
-    session: ort::session::Session,
+    runnable: Arc<Runnable>,
     signature: Arc<Signature>,
 }
 
@@ -272,110 +276,38 @@ const USUAL_INPUTS: usize = 4;
 
 impl Session for OrtSession {
     fn run(&mut self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ComputeError> {
-        let values = inputs
+        // The caller's bytes themselves where they lie aligned, else a copy: alive until the run is over.
+        let elements: SmallVec<[AlignedBytes<'_>; USUAL_INPUTS]> = inputs
             .iter()
-            .map(|input| input_value(&input.tensor).map_err(|words| words.of("input", &input.name)))
-            .collect::<Result<SmallVec<[SessionInputValue<'_>; USUAL_INPUTS]>, ComputeError>>()?;
-        let outputs = self
-            .session
-            .run(values.as_slice())
-            .map_err(|error| ComputeError::Backend(error.to_string()))?;
+            .map(|input| input.tensor.aligned_bytes())
+            .collect();
+        let lent = inputs
+            .iter()
+            .zip(&elements)
+            .map(|(input, elements)| {
+                self.runnable
+                    .lend(input.tensor.ty(), input.tensor.shape(), elements.as_slice())
+                    .map_err(|words| about("input", &input.name, &format!("was refused: {words}")))
+            })
+            .collect::<Result<SmallVec<[Value<'_>; USUAL_INPUTS]>, ComputeError>>()?;
+        let outputs = self.runnable.run(&lent).map_err(ComputeError::Backend)?;
         self.signature
             .outputs
             .iter()
-            .zip(outputs.values())
+            .zip(&outputs)
             .map(|(port, value)| {
+                // Copied out, as ONNX Runtime's memory goes with the value.
+                let tensor = value
+                    .show(|output| {
+                        Tensor::new(output.ty, output.shape, output.bytes.to_vec())
+                            .map_err(|error| format!("cannot be carried: {error}"))
+                    })
+                    .map_err(|words| about("output", &port.name, &words))?;
                 Ok(NamedTensor {
                     name: Arc::clone(&port.name),
-                    tensor: output_tensor(&value)
-                        .map_err(|words| words.of("output", &port.name))?,
+                    tensor,
                 })
             })
             .collect()
     }
-}
-
-/// What is wrong with one port's tensor, until the port's name is put before it.
-struct Words(String);
-
-impl Words {
-    fn of(self, what: &str, name: &str) -> ComputeError {
-        ComputeError::Backend(format!("{what} `{name}` {}", self.0))
-    }
-}
-
-impl From<ort::Error> for Words {
-    fn from(error: ort::Error) -> Self {
-        Self(format!("was refused: {error}"))
-    }
-}
-
-impl From<TensorError> for Words {
-    fn from(error: TensorError) -> Self {
-        Self(format!("cannot be carried: {error}"))
-    }
-}
-
-fn input_value(tensor: &Tensor) -> Result<SessionInputValue<'_>, Words> {
-    match tensor.ty() {
-        TensorType::Fp16 => input_of::<f16>(tensor),
-        TensorType::Fp32 => input_of::<f32>(tensor),
-        TensorType::Fp64 => input_of::<f64>(tensor),
-        TensorType::Bf16 => input_of::<bf16>(tensor),
-        TensorType::U8 => input_of::<u8>(tensor),
-        TensorType::I32 => input_of::<i32>(tensor),
-        TensorType::I64 => input_of::<i64>(tensor),
-    }
-}
-
-/// The caller's bytes themselves where they lie aligned, else a copy.
-fn input_of<T>(tensor: &Tensor) -> Result<SessionInputValue<'_>, Words>
-where
-    T: Element + PrimitiveTensorElementType + fmt::Debug,
-{
-    let dims: OrtShape = tensor
-        .shape()
-        .dims()
-        .iter()
-        .map(|dim| i64::from(*dim))
-        .collect();
-    Ok(match tensor.aligned::<T>()? {
-        Cow::Borrowed(elements) => TensorRef::from_array_view((dims, elements))?.into(),
-        Cow::Owned(elements) => OrtTensor::from_array((dims, elements))?.into(),
-    })
-}
-
-fn output_tensor(value: &DynValue) -> Result<Tensor, Words> {
-    let ValueType::Tensor { ty, .. } = value.dtype() else {
-        return Err(Words(format!(
-            "is not a tensor but {}: it cannot be carried",
-            value.dtype()
-        )));
-    };
-    match tensor_type(*ty) {
-        Some(TensorType::Fp16) => output_of::<f16>(value),
-        Some(TensorType::Fp32) => output_of::<f32>(value),
-        Some(TensorType::Fp64) => output_of::<f64>(value),
-        Some(TensorType::Bf16) => output_of::<bf16>(value),
-        Some(TensorType::U8) => output_of::<u8>(value),
-        Some(TensorType::I32) => output_of::<i32>(value),
-        Some(TensorType::I64) => output_of::<i64>(value),
-        None => Err(Words(untransportable(&ty.to_string().to_lowercase()))),
-    }
-}
-
-/// Copies the elements out: ONNX Runtime reuses their memory.
-fn output_of<T: Element + PrimitiveTensorElementType>(value: &DynValue) -> Result<Tensor, Words> {
-    let (shape, elements) = value.try_extract_tensor::<T>()?;
-    let dims = shape
-        .iter()
-        .map(|dim| u32::try_from(*dim))
-        .collect::<Result<SmallVec<[u32; MAX_RANK]>, _>>()
-        .map_err(|_| {
-            Words(format!(
-                "has a dimension outside 0 to {}: {shape:?}",
-                u32::MAX
-            ))
-        })?;
-    Ok(Tensor::from_slice(&dims, elements)?)
 }
