@@ -13,7 +13,8 @@ use std::{io::Write as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use commands::{
-    inspect, loadtest, models, new, predict, promote, push, serve, simulate, slo, token, worker,
+    inspect, loadtest, models, new, predict, promote, push, serve, simulate, slo, token, traffic,
+    worker,
 };
 
 /// Fewer page faults and system calls than the system's allocator under load, and memory
@@ -44,6 +45,14 @@ enum Command {
     Models(models::Args),
     /// Make a version of a model the one that answers.
     Promote(promote::Args),
+    /// Put a version on trial with a share of the requests.
+    Canary(traffic::CanaryArgs),
+    /// Send a version copies of requests, and compare its answers.
+    Shadow(traffic::ShadowArgs),
+    /// Name the version that takes over from an unhealthy one.
+    Fallback(traffic::FallbackArgs),
+    /// Make the version stable again that was before.
+    Rollback(traffic::RollbackArgs),
     /// Make tokens, for servers that ask for them.
     Token(token::Args),
     /// Show what a handler is, what it would be granted, and what an upload would make of it.
@@ -73,6 +82,10 @@ fn main() -> ExitCode {
         Command::Predict(args) => told(client::block_on(predict::run(args))),
         Command::Models(args) => told(client::block_on(models::run(args))),
         Command::Promote(args) => told(client::block_on(promote::run(args))),
+        Command::Canary(args) => told(client::block_on(traffic::canary(args))),
+        Command::Shadow(args) => told(client::block_on(traffic::shadow(args))),
+        Command::Fallback(args) => told(client::block_on(traffic::fallback(args))),
+        Command::Rollback(args) => told(client::block_on(traffic::rollback(args))),
         Command::Inspect(args) => client::block_on(inspect::run(args)),
         Command::Loadtest(args) => client::block_on(loadtest::run(*args)),
         Command::Simulate(args) => simulate::run(&args),

@@ -143,12 +143,12 @@ impl Inner {
 
     async fn serve_if_first(&self, record: &VersionRecord, who: Option<&str>) -> Result<()> {
         let version = record.version;
-        self.change_traffic(&record.name, who, Some(version), |traffic| {
+        self.change_traffic(&record.name, who, |traffic| {
             if traffic.stable.is_some() {
                 return Ok(None);
             }
             traffic.make_stable(version);
-            Ok(Some(TrafficAction::FirstVersion))
+            Ok(Some((TrafficAction::FirstVersion, Some(version))))
         })
         .await
         .map(drop)

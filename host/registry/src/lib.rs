@@ -39,6 +39,8 @@ pub use package::{Package, PackageDir};
 pub use path::{InvalidPath, PackagePath};
 pub use record::{FileRecord, VersionRecord, content_digest};
 pub use registry::{Model, Registry};
-pub use traffic::{Canary, InvalidWeight, Traffic, TrafficAction, TrafficChange, Weight};
+pub use traffic::{
+    Canary, InvalidWeight, Shadow, Traffic, TrafficAction, TrafficChange, TrafficEdit, Weight,
+};
 pub use upload::{PartWriter, Upload, UploadLimits};
 pub use version::{InvalidVersion, Version};

@@ -13,7 +13,7 @@ use crate::name::ModelName;
 use crate::records::{Entries, expect_model, live_version};
 use crate::registry::{Inner, Registry};
 use crate::store::{Store, Tag, to_json};
-use crate::traffic::{Canary, Traffic, TrafficAction};
+use crate::traffic::{Canary, Traffic, TrafficAction, TrafficEdit};
 use crate::version::Version;
 
 /// How often a change is tried against others. In each round at least one writer succeeds, so this
@@ -28,10 +28,15 @@ impl Registry {
         version: Version,
         who: Option<&str>,
     ) -> Result<Traffic> {
-        self.change(name, who, Some(version), move |traffic| {
-            traffic.make_stable(version);
-            Ok(Some(TrafficAction::SetStable))
-        })
+        let stable = Some(version);
+        self.edit(
+            name,
+            TrafficEdit {
+                stable,
+                ..TrafficEdit::default()
+            },
+            who,
+        )
         .await
     }
 
@@ -42,21 +47,14 @@ impl Registry {
         canary: Option<Canary>,
         who: Option<&str>,
     ) -> Result<Traffic> {
-        self.change(
+        let canary = Some(canary);
+        self.edit(
             name,
-            who,
-            canary.map(|canary| canary.version),
-            move |traffic| {
-                if let Some(canary) = canary.filter(|canary| traffic.stable == Some(canary.version))
-                {
-                    let version = canary.version;
-                    let problem =
-                        format!("version {version} is stable already; a canary is another version");
-                    return Err(RegistryError::InvalidTraffic(problem));
-                }
-                traffic.canary = canary;
-                Ok(Some(TrafficAction::SetCanary))
+            TrafficEdit {
+                canary,
+                ..TrafficEdit::default()
             },
+            who,
         )
         .await
     }
@@ -68,31 +66,60 @@ impl Registry {
         version: Option<Version>,
         who: Option<&str>,
     ) -> Result<Traffic> {
-        self.change(name, who, version, move |traffic| {
-            traffic.fallback = version;
-            Ok(Some(TrafficAction::SetFallback))
+        let fallback = Some(version);
+        self.edit(
+            name,
+            TrafficEdit {
+                fallback,
+                ..TrafficEdit::default()
+            },
+            who,
+        )
+        .await
+    }
+
+    /// Changes the rule as is asked, all of it or nothing.
+    pub async fn edit(
+        &self,
+        name: &ModelName,
+        edit: TrafficEdit,
+        who: Option<&str>,
+    ) -> Result<Traffic> {
+        self.change(name, who, move |traffic| {
+            traffic.edit(&edit).map_err(RegistryError::InvalidTraffic)
         })
         .await
     }
 
-    async fn change<F>(
-        &self,
-        name: &ModelName,
-        who: Option<&str>,
-        version: Option<Version>,
-        edit: F,
-    ) -> Result<Traffic>
+    /// Makes the version stable again that was before the present one, and ends the trial of a canary.
+    ///
+    /// # Errors
+    /// [`RegistryError::InvalidTraffic`] where the history knows no other.
+    pub async fn rollback(&self, name: &ModelName, who: Option<&str>) -> Result<Traffic> {
+        let model = name.clone();
+        self.change(name, who, move |traffic| {
+            let before = traffic.stable_before().ok_or_else(|| {
+                RegistryError::InvalidTraffic(format!(
+                    "model `{model}` has had no other stable version; `aegis promote` makes one stable"
+                ))
+            })?;
+            traffic.make_stable(before);
+            traffic.canary = None;
+            Ok(Some((TrafficAction::Rollback, Some(before))))
+        })
+        .await
+    }
+
+    async fn change<F>(&self, name: &ModelName, who: Option<&str>, edit: F) -> Result<Traffic>
     where
-        F: Fn(&mut Traffic) -> Result<Option<TrafficAction>> + Send + Sync + 'static,
+        F: Fn(&mut Traffic) -> Result<Option<(TrafficAction, Option<Version>)>>
+            + Send
+            + Sync
+            + 'static,
     {
         let inner = Arc::clone(&self.0);
         let (name, who) = (name.clone(), who.map(str::to_owned));
-        to_the_end(async move {
-            inner
-                .change_traffic(&name, who.as_deref(), version, edit)
-                .await
-        })
-        .await
+        to_the_end(async move { inner.change_traffic(&name, who.as_deref(), edit).await }).await
     }
 }
 
@@ -111,33 +138,27 @@ impl Inner {
         Ok((serde_json::from_slice(&json).map_err(unreadable)?, tag))
     }
 
-    /// Changes the rule by `edit`, which says what it did, or `None` for nothing. `version`, if one
-    /// is given, is to get a role: it must exist and not be on its way out.
+    /// Changes the rule by `edit`, which says what it did and to which version, or `None` for nothing. Every version
+    /// that is in the rule then must exist and not be on its way out.
     pub(crate) async fn change_traffic(
         &self,
         name: &ModelName,
         who: Option<&str>,
-        version: Option<Version>,
-        edit: impl Fn(&mut Traffic) -> Result<Option<TrafficAction>>,
+        edit: impl Fn(&mut Traffic) -> Result<Option<(TrafficAction, Option<Version>)>>,
     ) -> Result<Traffic> {
         self.edit_traffic(name, |traffic, entries| {
-            match version {
-                Some(version) if traffic.deleting.contains(&version) => {
-                    return Err(RegistryError::VersionNotFound {
-                        name: name.clone(),
-                        version,
-                    });
-                }
-                Some(version) => drop(live_version(name, version, entries)?),
-                None => expect_model(name, entries)?,
-            }
-            let before = (traffic.stable, traffic.canary, traffic.fallback);
-            let Some(action) = edit(traffic)? else {
+            expect_model(name, entries)?;
+            let before: Vec<Version> = traffic.versions().collect();
+            // Asked twice is done once, and stands in the history once.
+            let Some((action, version)) = edit(traffic)? else {
                 return Ok(false);
             };
-            // Asked twice is done once, and stands in the history once.
-            if before == (traffic.stable, traffic.canary, traffic.fallback) {
-                return Ok(false);
+            for version in traffic.versions().filter(|it| !before.contains(it)) {
+                if traffic.deleting.contains(&version) {
+                    let name = name.clone();
+                    return Err(RegistryError::VersionNotFound { name, version });
+                }
+                live_version(name, version, entries)?;
             }
             traffic.note(action, version, now(), who);
             Ok(true)

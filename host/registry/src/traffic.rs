@@ -22,6 +22,9 @@ pub struct Traffic {
     /// The version that takes over while the one chosen is unhealthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Version>,
+    /// The version that gets copies of requests, whose answers nobody sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
     /// Versions whose deletion has begun. They can be given no role again. Kept here, because one
     /// object changed by conditional put is the only place where two changes meet in an order.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -38,6 +41,41 @@ pub struct Canary {
     pub version: Version,
     /// Its share of the requests.
     pub weight: Weight,
+}
+
+/// A version that gets copies of a share of the requests, beside whoever answers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shadow {
+    /// The version.
+    pub version: Version,
+    /// The share of the requests that are copied.
+    pub weight: Weight,
+}
+
+/// What is asked to become of a rule, all of it at once. What is `None` stays as it is; of a part that
+/// can be taken away, `Some(None)` takes it away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrafficEdit {
+    /// Another stable version.
+    pub stable: Option<Version>,
+    /// Another canary, another share for it, or none.
+    pub canary: Option<Option<Canary>>,
+    /// Another fallback, or none.
+    pub fallback: Option<Option<Version>>,
+    /// Another shadow, or none.
+    pub shadow: Option<Option<Shadow>>,
+}
+
+impl TrafficEdit {
+    /// The versions that are to get a part.
+    pub fn versions(&self) -> impl Iterator<Item = Version> {
+        let canary = self.canary.flatten().map(|canary| canary.version);
+        let shadow = self.shadow.flatten().map(|shadow| shadow.version);
+        [self.stable, canary, self.fallback.flatten(), shadow]
+            .into_iter()
+            .flatten()
+    }
 }
 
 /// A share of the requests: 0 to 100 % in steps of 0.1. In JSON a number of percent.
@@ -72,6 +110,9 @@ pub struct TrafficChange {
     /// The fallback after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Version>,
+    /// The shadow after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
 }
 
 /// What was done.
@@ -87,6 +128,10 @@ pub enum TrafficAction {
     SetCanary,
     /// The fallback was set or removed.
     SetFallback,
+    /// The shadow was set, changed or removed.
+    SetShadow,
+    /// The stable version before the last one is stable again.
+    Rollback,
     /// A version was deleted.
     DeleteVersion,
     /// The whole model was deleted.
@@ -109,13 +154,114 @@ impl Traffic {
         if self.canary.is_some_and(|canary| canary.version == version) {
             return Some(("canary", "withdraw the canary"));
         }
+        if self.shadow.is_some_and(|shadow| shadow.version == version) {
+            return Some(("shadow", "set another shadow or none"));
+        }
         (self.fallback == Some(version)).then_some(("fallback", "set another fallback or none"))
     }
 
-    /// Makes `version` stable. A canary of that version has then arrived, and is one no more.
+    /// The versions that have a part in the rule.
+    pub fn versions(&self) -> impl Iterator<Item = Version> {
+        let canary = self.canary.map(|canary| canary.version);
+        let shadow = self.shadow.map(|shadow| shadow.version);
+        [self.stable, canary, self.fallback, shadow]
+            .into_iter()
+            .flatten()
+    }
+
+    /// What is asked, done; `None` if all is as it is asked already.
+    ///
+    /// # Errors
+    /// What makes no sense, in words.
+    pub(crate) fn edit(
+        &mut self,
+        edit: &TrafficEdit,
+    ) -> Result<Option<(TrafficAction, Option<Version>)>, String> {
+        let before = self.roles();
+        let mut done = None;
+        // The first that changes gives the change its name.
+        let mut note = |changed: bool, action, version| {
+            if changed {
+                done = done.or(Some((action, version)));
+            }
+        };
+        if let Some(stable) = edit.stable {
+            note(
+                self.stable != Some(stable),
+                TrafficAction::SetStable,
+                Some(stable),
+            );
+            self.make_stable(stable);
+        }
+        if let Some(canary) = edit.canary {
+            let version = canary.or(self.canary).map(|canary| canary.version);
+            note(self.canary != canary, TrafficAction::SetCanary, version);
+            self.canary = canary;
+        }
+        if let Some(shadow) = edit.shadow {
+            let version = shadow.or(self.shadow).map(|shadow| shadow.version);
+            note(self.shadow != shadow, TrafficAction::SetShadow, version);
+            self.shadow = shadow;
+        }
+        if let Some(fallback) = edit.fallback {
+            let version = fallback.or(self.fallback);
+            note(
+                self.fallback != fallback,
+                TrafficAction::SetFallback,
+                version,
+            );
+            self.fallback = fallback;
+        }
+        self.problem().map_or(Ok(()), Err)?;
+        Ok(done.filter(|_| before != self.roles()))
+    }
+
+    /// What the last stable version before the present one was, as far as the history goes.
+    pub fn stable_before(&self) -> Option<Version> {
+        let mut stables = self.history.iter().rev().filter_map(|change| change.stable);
+        stables.find(|stable| Some(*stable) != self.stable && !self.deleting.contains(stable))
+    }
+
+    /// What does not go together, if anything.
+    fn problem(&self) -> Option<String> {
+        let (Some(stable), canary, shadow) = (
+            self.stable,
+            self.canary.map(|canary| canary.version),
+            self.shadow.map(|shadow| shadow.version),
+        ) else {
+            return (self.canary.is_some() || self.shadow.is_some()).then(|| {
+                "no version is stable; a canary and a shadow go beside one that is".to_owned()
+            });
+        };
+        if canary == Some(stable) {
+            return Some(format!(
+                "version {stable} is stable already; a canary is another version"
+            ));
+        }
+        if shadow == Some(stable) {
+            return Some(format!(
+                "version {stable} is stable; a shadow is another version, to compare with it"
+            ));
+        }
+        None
+    }
+
+    fn roles(
+        &self,
+    ) -> (
+        Option<Version>,
+        Option<Canary>,
+        Option<Version>,
+        Option<Shadow>,
+    ) {
+        (self.stable, self.canary, self.fallback, self.shadow)
+    }
+
+    /// Makes `version` stable. A canary or a shadow of that version has then arrived, and is one no more.
     pub(crate) fn make_stable(&mut self, version: Version) {
         self.stable = Some(version);
         self.canary = self.canary.filter(|canary| canary.version != version);
+        self.shadow = self.shadow.filter(|shadow| shadow.version != version);
     }
 
     /// Adds the change that was just made to the history.
@@ -126,7 +272,7 @@ impl Traffic {
         at: OffsetDateTime,
         by: Option<&str>,
     ) {
-        let (stable, canary, fallback) = (self.stable, self.canary, self.fallback);
+        let (stable, canary, fallback, shadow) = self.roles();
         let by = by.map(str::to_owned);
         self.history.push(TrafficChange {
             at,
@@ -136,6 +282,7 @@ impl Traffic {
             stable,
             canary,
             fallback,
+            shadow,
         });
         let surplus = self.history.len().saturating_sub(Self::HISTORY);
         self.history.drain(..surplus);

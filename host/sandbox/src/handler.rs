@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -219,11 +220,11 @@ impl Handler {
         let whole = {
             let inner = Arc::clone(&self.inner);
             let call = call.clone();
-            async move {
+            Box::pin(async move {
                 // Wherever it is polled: calls move between runtimes.
-                let called = inner.call(&call, deadline, time, export);
+                let called = pin!(inner.call(&call, deadline, time, export));
                 call.trace.scope(called).await
-            }
+            })
         };
         let lane = &self.inner.sandbox.inner.lane;
         lane.run(Arc::clone(&self.inner.weight), bytes, deadline, whole)
@@ -412,7 +413,10 @@ impl HandlerInner {
         ready.begin(request_id, terms, span.trace());
         // Compute keeps to the deadline and so does running wasm; the timer is for what
         // else a guest can wait for (clocks). It is only set when the call really waits.
-        let ended = tokio::time::timeout_at(deadline.into(), export.call(&mut ready)).await;
+        let ended = {
+            let answer = pin!(export.call(&mut ready));
+            tokio::time::timeout_at(deadline.into(), answer).await
+        };
         let denied = ready.memory_denied();
         let mut refusals = ready.take_refusals();
         let limit = self.context.limits.response_bytes;
@@ -499,7 +503,8 @@ impl HandlerInner {
                     slots: self.sandbox.inner.config.max_instances as usize,
                 })?,
         };
-        let ready = tokio::time::timeout_at(deadline.into(), self.make(slot))
+        let made = pin!(self.make(slot));
+        let ready = tokio::time::timeout_at(deadline.into(), made)
             .await
             .map_err(|_| Fault::Timeout { limit: time })??;
         self.made_on_path.fetch_add(1, Ordering::Relaxed);
@@ -525,7 +530,7 @@ impl HandlerInner {
         let time = self.context.limits.init_timeout;
         let making = {
             let inner = Arc::clone(self);
-            async move { inner.make(slot).await }
+            Box::pin(async move { inner.make(slot).await })
         };
         let lane = &self.sandbox.inner.lane;
         let weight = Arc::clone(&self.weight);

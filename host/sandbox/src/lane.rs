@@ -134,12 +134,14 @@ impl Lane {
     /// Runs a call that begins by taking in `bytes`, for a handler of this `weight`. The call
     /// itself ends at its deadline; it is left to itself some time after it, should it not
     /// have had a turn. Dropping this ends the call, in the lane at its next tick.
+    ///
+    /// A call is large and comes in a box: it would be copied at every step of its way to its first turn.
     pub(crate) async fn run<F>(
         &self,
         weight: Arc<Weight>,
         bytes: usize,
         deadline: Instant,
-        call: F,
+        call: Pin<Box<F>>,
     ) -> Result<F::Output, Overdue>
     where
         F: Future + Send + 'static,
@@ -147,7 +149,7 @@ impl Lane {
     {
         let is_long = weight.is_long();
         let mut call = Metered {
-            call: Box::pin(call),
+            call,
             passed: Duration::ZERO,
             own: (is_long || weight.is_suspect()).then_some(Duration::ZERO),
             first_slice: self.first_slice,
@@ -316,6 +318,22 @@ mod tests {
 
     use super::*;
 
+    impl Lane {
+        async fn run_here<F>(
+            &self,
+            weight: Arc<Weight>,
+            bytes: usize,
+            deadline: Instant,
+            call: F,
+        ) -> Result<F::Output, Overdue>
+        where
+            F: Future + Send + 'static,
+            F::Output: Send + 'static,
+        {
+            self.run(weight, bytes, deadline, Box::pin(call)).await
+        }
+    }
+
     fn later() -> Instant {
         Instant::now() + Duration::from_secs(3600)
     }
@@ -343,7 +361,7 @@ mod tests {
         let lane = Lane::here().unwrap();
         let weight = Arc::<Weight>::default();
         // However often it waits.
-        let turns = lane.run(Arc::clone(&weight), 0, later(), turns(100, Duration::ZERO));
+        let turns = lane.run_here(Arc::clone(&weight), 0, later(), turns(100, Duration::ZERO));
         assert_eq!(turns.await, Ok(vec![false; 100]));
         assert!(!weight.is_long());
     }
@@ -351,7 +369,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_call_goes_on_in_the_lane_and_stays_there() {
         let lane = Lane::here().unwrap();
-        let turns = lane.run(Arc::default(), 0, later(), turns(5, FIRST_SLICE * 2));
+        let turns = lane.run_here(Arc::default(), 0, later(), turns(5, FIRST_SLICE * 2));
         // The first turn makes it suspect, the second one long.
         assert_eq!(turns.await, Ok(vec![false, false, true, true, true]));
     }
@@ -369,7 +387,7 @@ mod tests {
             on_lane()
         };
         for _ in 0..50 {
-            let call = lane.run(Arc::clone(&weight), 0, later(), set_aside());
+            let call = lane.run_here(Arc::clone(&weight), 0, later(), set_aside());
             assert_eq!(call.await, Ok(false));
         }
         assert!(!weight.is_long());
@@ -380,7 +398,7 @@ mod tests {
         let lane = Lane::here().unwrap();
         let call = async { on_lane() };
         assert_eq!(
-            lane.run(Arc::default(), 64 << 20, later(), call).await,
+            lane.run_here(Arc::default(), 64 << 20, later(), call).await,
             Ok(true)
         );
     }
@@ -391,11 +409,11 @@ mod tests {
         let weight = Arc::<Weight>::default();
         for _ in 0..8 {
             let call = async { busy(FIRST_SLICE * 2) };
-            lane.run(Arc::clone(&weight), 0, later(), call)
+            lane.run_here(Arc::clone(&weight), 0, later(), call)
                 .await
                 .unwrap();
         }
-        let begins = || lane.run(Arc::clone(&weight), 0, later(), async { on_lane() });
+        let begins = || lane.run_here(Arc::clone(&weight), 0, later(), async { on_lane() });
         assert_eq!(begins().await, Ok(true));
         let mut still = 0;
         while begins().await == Ok(true) {
@@ -437,7 +455,7 @@ mod tests {
         let lane = Lane::new(2).unwrap();
         let sleepers: Vec<_> = (0..8)
             .map(|_| {
-                lane.run(Arc::default(), usize::MAX >> 1, later(), async {
+                lane.run_here(Arc::default(), usize::MAX >> 1, later(), async {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 })
             })
@@ -453,7 +471,7 @@ mod tests {
         let let_go = Arc::new(AtomicBool::new(false));
         let holds = {
             let let_go = Arc::clone(&let_go);
-            lane.run(Arc::default(), usize::MAX >> 1, later(), async move {
+            lane.run_here(Arc::default(), usize::MAX >> 1, later(), async move {
                 while !let_go.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
@@ -462,7 +480,7 @@ mod tests {
         let waits = async {
             let deadline = Instant::now() + Duration::from_millis(5);
             let waits = lane
-                .run(Arc::default(), usize::MAX >> 1, deadline, async {})
+                .run_here(Arc::default(), usize::MAX >> 1, deadline, async {})
                 .await;
             let_go.store(true, Ordering::Relaxed);
             waits
@@ -482,7 +500,7 @@ mod tests {
         let lane = Lane::new(1).unwrap();
         let ended = Arc::new(AtomicBool::new(false));
         let ends = Ends(Arc::clone(&ended));
-        let endless = lane.run(Arc::default(), usize::MAX >> 1, later(), async move {
+        let endless = lane.run_here(Arc::default(), usize::MAX >> 1, later(), async move {
             let _ends = ends;
             loop {
                 busy(Duration::from_micros(50));
@@ -517,7 +535,7 @@ mod tests {
                 }
             };
             async {
-                lane.run(Arc::default(), usize::MAX >> 1, later(), call)
+                lane.run_here(Arc::default(), usize::MAX >> 1, later(), call)
                     .await
             }
         });
@@ -532,7 +550,7 @@ mod tests {
         let nice = || rustix::process::getpriority_process(None).unwrap();
         let before = nice();
         let lane = Lane::here().unwrap();
-        let there = lane.run(
+        let there = lane.run_here(
             Arc::default(),
             usize::MAX >> 1,
             later(),
@@ -546,7 +564,7 @@ mod tests {
     async fn a_panic_in_the_lane_is_the_callers() {
         let lane = Arc::new(Lane::here().unwrap());
         let ended = tokio::spawn(async move {
-            lane.run(Arc::default(), usize::MAX >> 1, later(), async {
+            lane.run_here(Arc::default(), usize::MAX >> 1, later(), async {
                 std::panic::panic_any("words");
             })
             .await

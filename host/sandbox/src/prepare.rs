@@ -458,7 +458,7 @@ impl Sandbox {
             Default::default(),
             0,
             Instant::now() + init_timeout,
-            async move { tokio::time::timeout(init_timeout, making).await.ok() },
+            Box::pin(async move { tokio::time::timeout(init_timeout, making).await.ok() }),
         );
         let made = making.await.ok().flatten();
         let (message, limit) = match made {

@@ -90,6 +90,12 @@ impl Admission {
         }
     }
 
+    /// A place, if one is free and nobody waits for it.
+    pub(crate) fn try_enter(&self) -> Option<Permit> {
+        let place = Arc::clone(&self.running).try_acquire_owned().ok()?;
+        Some(self.permit(place))
+    }
+
     /// When one that is turned away now is likely to find a place: when those before it have been answered, at
     /// the pace of the last requests.
     pub(crate) fn retry_after(&self) -> Duration {

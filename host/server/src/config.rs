@@ -53,6 +53,9 @@ pub struct ServerConfig {
     pub drain_delay: Duration,
     /// Request headers that handlers get to see, lower case.
     pub forward_headers: Vec<String>,
+    /// Request headers, in lower case, by which a caller is known to traffic rules: the first that a request has. A
+    /// caller then stays with its version.
+    pub sticky_headers: Vec<String>,
 }
 
 impl Default for ServerConfig {
@@ -79,6 +82,7 @@ impl Default for ServerConfig {
             grace_period: Duration::from_secs(25),
             drain_delay: Duration::ZERO,
             forward_headers: default_forward_headers(),
+            sticky_headers: vec!["aegis-sticky".to_owned()],
         }
     }
 }

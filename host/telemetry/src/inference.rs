@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::gauge::{Fold, GaugeHandle, ObservedGauge};
 use crate::label;
-use crate::outcome::{CircuitState, Limit, Outcome, TrapReason, UnloadReason};
+use crate::outcome::{CircuitState, Limit, Outcome, ShadowResult, TrapReason, UnloadReason};
 use crate::safety::Reasons;
 use crate::table::metric;
 use crate::telemetry::{counter, histogram};
@@ -35,6 +35,8 @@ pub struct InferenceMetrics {
     unloads: Box<[BoundCounter<u64>]>,
     circuit: ObservedGauge,
     weight: ObservedGauge,
+    shadow_requests: Counter<u64>,
+    shadow_latency: Histogram<f64>,
     /// Reasons are bounded by model, so a model's versions share one list. As long-lived as the
     /// series they bound.
     reasons: Mutex<HashMap<String, Arc<Reasons>>>,
@@ -68,6 +70,8 @@ impl InferenceMetrics {
                 .collect(),
             circuit: ObservedGauge::new(meter, &metric::CIRCUIT_STATE, Fold::Newest),
             weight: ObservedGauge::new(meter, &metric::TRAFFIC_WEIGHT, Fold::Newest),
+            shadow_requests: counter(meter, &metric::SHADOW_REQUESTS),
+            shadow_latency: histogram(meter, &metric::SHADOW_LATENCY),
             reasons: Mutex::new(HashMap::new()),
         };
         metrics.bind_refusals(NO_MODEL);
@@ -124,6 +128,14 @@ impl InferenceMetrics {
             instantiate: self
                 .instantiate
                 .bind(&label::attributes([("model", model.clone())])),
+            shadow_requests: ShadowResult::ALL
+                .iter()
+                .map(|result| {
+                    self.shadow_requests
+                        .bind(&with(&by_version, "result", result.as_str()))
+                })
+                .collect(),
+            shadow_latency: self.shadow_latency.bind(&by_version),
             safety_flags: self.safety_flags.clone(),
             reasons: Arc::clone(self.reasons.lock().entry(model).or_default()),
             flags: RwLock::new(HashMap::new()),
@@ -222,6 +234,9 @@ pub struct VersionMetrics {
     /// In the order of [`Limit::ALL`].
     refusals: Box<[BoundCounter<u64>]>,
     instantiate: BoundHistogram<f64>,
+    /// In the order of [`ShadowResult::ALL`].
+    shadow_requests: Box<[BoundCounter<u64>]>,
+    shadow_latency: BoundHistogram<f64>,
     safety_flags: Counter<u64>,
     reasons: Arc<Reasons>,
     /// Counters by the label value of the reason; as many as [`Reasons`] admits, and `other`.
@@ -268,6 +283,18 @@ impl VersionMetrics {
     /// A fresh instance was made in this time.
     pub fn instantiated(&self, took: Duration) {
         self.instantiate.record(took.as_secs_f64());
+    }
+
+    /// A copy of a request that the version got as a shadow has ended so.
+    pub fn shadow(&self, result: ShadowResult) {
+        if let Some(requests) = self.shadow_requests.get(result as usize) {
+            requests.add(1);
+        }
+    }
+
+    /// A copy of a request took the version so long.
+    pub fn shadow_took(&self, took: Duration) {
+        self.shadow_latency.record(took.as_secs_f64());
     }
 
     /// The handler raised a safety flag. `reason` is the guest's word: it is made plain

@@ -35,7 +35,9 @@ pub use label::method;
 pub use log::{LogError, LogFormat, check_log_filter, init_logs};
 pub use markdown::metrics_markdown;
 pub use otlp::{EndpointError, OtlpConfig, OtlpEndpoint, OtlpProtocol};
-pub use outcome::{CircuitState, Limit, Outcome, RuntimeName, TrapReason, UnloadReason};
+pub use outcome::{
+    CircuitState, Limit, Outcome, RuntimeName, ShadowResult, TrapReason, UnloadReason,
+};
 pub use runtime::RuntimeHandle;
 pub use table::{METRICS, MetricKind, MetricSpec, metric};
 pub use telemetry::{PROMETHEUS_CONTENT_TYPE, SERIES_PER_METRIC, Telemetry, TelemetryError};

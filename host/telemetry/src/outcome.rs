@@ -177,6 +177,24 @@ label_values! {
     }
 }
 
+label_values! {
+    /// What became of a request's copy (label `result` of `aegis_shadow_requests_total`).
+    ShadowResult {
+        /// It was answered as the caller was, byte for byte, or refused for the same kind of reason.
+        Same => "same",
+        /// Numbers in its JSON are a little apart.
+        Close => "close",
+        /// It was answered otherwise.
+        Different => "different",
+        /// The shadow trapped or ran out of time or memory.
+        Failed => "failed",
+        /// The caller went away before its own answer was there.
+        NotCompared => "not_compared",
+        /// The shadow had no place free, and was not asked.
+        LeftOut => "left_out",
+    }
+}
+
 /// Where a version's circuit breaker stands, as `aegis_circuit_state` counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]

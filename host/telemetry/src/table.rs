@@ -263,6 +263,20 @@ pub mod metric {
         BY_VERSION,
         "Share of the model's traffic that the traffic rule gives to the version, 0 to 1; there while the version is loaded.",
     );
+    /// `aegis_shadow_requests_total`
+    pub const SHADOW_REQUESTS: MetricSpec = counter(
+        "aegis_shadow_requests_total",
+        &["model", "model_version", "result"],
+        "Copies of requests that went to the version as a shadow, by how its answer compares with the caller's.",
+    );
+    /// `aegis_shadow_latency_seconds`
+    pub const SHADOW_LATENCY: MetricSpec = histogram(
+        "aegis_shadow_latency_seconds",
+        "s",
+        BY_VERSION,
+        LATENCY,
+        "Time the version took as a shadow for a copy of a request.",
+    );
     /// `aegis_otlp_spans_total`
     pub const OTLP_SPANS: MetricSpec = counter(
         "aegis_otlp_spans_total",
@@ -355,6 +369,8 @@ pub const METRICS: &[MetricSpec] = &[
     metric::MODEL_UNLOADS,
     metric::CIRCUIT_STATE,
     metric::TRAFFIC_WEIGHT,
+    metric::SHADOW_REQUESTS,
+    metric::SHADOW_LATENCY,
     metric::OTLP_SPANS,
     metric::OTLP_METRIC_EXPORTS,
     metric::BUILD_INFO,

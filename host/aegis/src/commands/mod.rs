@@ -12,6 +12,7 @@ pub(crate) mod service;
 pub(crate) mod simulate;
 pub(crate) mod slo;
 pub(crate) mod token;
+pub(crate) mod traffic;
 pub(crate) mod worker;
 
 mod package;

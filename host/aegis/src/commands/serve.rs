@@ -305,6 +305,7 @@ fn server_config(settings: &ServeSettings) -> ServerConfig {
         grace_period: settings.grace_period,
         drain_delay: settings.drain_delay,
         forward_headers: settings.forward_headers.clone(),
+        sticky_headers: settings.sticky_headers.clone(),
     }
 }
 

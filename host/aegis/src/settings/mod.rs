@@ -168,6 +168,9 @@ settings! {
         code_cache: ByteSize = Mib<1, 16_777_216>["code_cache_mib"] = ["4096"];
     }
     "Predictions" {
+        /// Request headers by which a caller stays with its version while a canary is on trial: the first that a request
+        /// has. Without one, each request is on its own.
+        sticky_headers: Vec<String> = HeaderNames["sticky_headers"] = ["aegis-sticky"];
         /// Predictions of one model that run at once, at most; a manifest may ask for fewer.
         predict_max_concurrency: usize = Number<1, 10_000>["predict_max_concurrency"] = ["16"];
         /// Predictions of one model that wait, at most; more are refused at once (429). A manifest may ask for fewer.

@@ -193,6 +193,7 @@ fn management(app: &Arc<App>, router: Router) -> Router {
     const VERSIONS: &str = "/v1/models/{model}/versions";
     const VERSION: &str = "/v1/models/{model}/versions/{version}";
     const TRAFFIC: &str = "/v1/models/{model}/traffic";
+    const ROLLBACK: &str = "/v1/models/{model}/rollback";
     let on = |method, endpoint, action| {
         route(
             app,
@@ -218,6 +219,7 @@ fn management(app: &Arc<App>, router: Router) -> Router {
             )),
         )
         .route(TRAFFIC, put(on("PUT", TRAFFIC, Action::SetTraffic)))
+        .route(ROLLBACK, post(on("POST", ROLLBACK, Action::Rollback)))
 }
 
 /// A route's handler: `handle` with what all routes have in common around it.

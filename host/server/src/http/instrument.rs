@@ -1,7 +1,7 @@
 //! What every route has in common: a request id in and out, the `http_*` metrics, the request's
 //! trace, and errors in one shape.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use aegis_telemetry::{EndpointMetrics, Span, Tracer};
 use axum::{
@@ -45,7 +45,7 @@ where
     if trace.ids().is_some() {
         request.extensions_mut().insert(trace.clone());
     }
-    let handled = handle(request, Arc::clone(&id));
+    let handled = pin!(handle(request, Arc::clone(&id)));
     let mut response = match trace.scope(handled).await {
         Ok(response) => response,
         Err(error) => error.into_response(&id),

@@ -7,7 +7,9 @@
 
 use std::sync::Arc;
 
-use aegis_registry::{Model, ModelName, RegistryError, Traffic, Version, VersionRecord};
+use aegis_registry::{
+    Canary, Model, ModelName, RegistryError, Shadow, Traffic, TrafficEdit, Version, VersionRecord,
+};
 use axum::{
     Json, RequestExt,
     body::Body,
@@ -15,7 +17,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     app::App,
@@ -64,11 +66,29 @@ struct ShownVersion {
     files: Vec<aegis_registry::FileRecord>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What is to become of a model's traffic rule. What is left out stays; `null` takes away.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct TrafficWish {
-    stable: Version,
+    stable: Option<Version>,
+    #[serde(deserialize_with = "given")]
+    canary: Option<Option<Canary>>,
+    #[serde(deserialize_with = "given")]
+    fallback: Option<Option<Version>>,
+    #[serde(deserialize_with = "given")]
+    shadow: Option<Option<Shadow>>,
 }
+
+/// Tells `null` from what is left out.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// What a change of a rule looks like.
+const TRAFFIC_FORM: &str = "wanted is one or more of {\"stable\": N, \"canary\": {\"version\": N, \"weight\": PERCENT}, \
+     \"shadow\": the same, \"fallback\": N}, null to have none";
 
 /// What a management route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +98,7 @@ pub(crate) enum Action {
     ShowVersion,
     Upload,
     SetTraffic,
+    Rollback,
     DeleteVersion,
     Delete,
 }
@@ -91,6 +112,7 @@ impl Action {
             Action::ShowVersion => "show_version",
             Action::Upload => "upload",
             Action::SetTraffic => "set_traffic",
+            Action::Rollback => "rollback",
             Action::DeleteVersion => "delete_version",
             Action::Delete => "delete_model",
         }
@@ -169,6 +191,11 @@ async fn act(
         Action::ShowVersion => show_version(app, &model, number(&names.version)?).await,
         Action::Upload => upload::upload(app, model, request, id, entry).await,
         Action::SetTraffic => set_traffic(app, &model, request, entry).await,
+        Action::Rollback => {
+            let who = entry.name();
+            app.models.rollback(&model, who.as_deref()).await?;
+            show(app, &model).await
+        }
         Action::DeleteVersion => {
             let version = number(&names.version)?;
             let who = entry.name();
@@ -241,13 +268,25 @@ async fn set_traffic(
         ApiError::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid_traffic",
-            format!("the body is not a traffic rule: {error}; wanted is {{\"stable\": N}}"),
+            format!("the body is not a traffic rule: {error}; {TRAFFIC_FORM}"),
         )
     })?;
-    entry.version(wish.stable);
+    let mut edit = TrafficEdit::default();
+    (edit.stable, edit.canary) = (wish.stable, wish.canary);
+    (edit.fallback, edit.shadow) = (wish.fallback, wish.shadow);
+    if edit == TrafficEdit::default() {
+        return Err(ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_traffic",
+            format!("nothing is to be changed; {TRAFFIC_FORM}"),
+        ));
+    }
+    if let Some(version) = edit.versions().next() {
+        entry.version(version);
+    }
     let who = entry.name();
     app.models
-        .promote(name, wish.stable, who.as_deref())
+        .change_traffic(name, edit, who.as_deref())
         .await?;
     show(app, name).await
 }

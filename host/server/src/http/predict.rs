@@ -19,11 +19,17 @@ use axum::{
 
 use super::{app::App, body, error::ApiError, instrument::TRACEPARENT};
 use crate::{
-    access::Role, listener::Peer, load::limit_label, models::ModelsError, version::LoadedVersion,
+    access::Role,
+    listener::Peer,
+    load::limit_label,
+    models::{ModelsError, Routed},
+    traffic::{Part, shadow},
+    version::LoadedVersion,
 };
 
 const MODEL: HeaderName = HeaderName::from_static("aegis-model");
 const MODEL_VERSION: HeaderName = HeaderName::from_static("aegis-model-version");
+const TRAFFIC: HeaderName = HeaderName::from_static("aegis-traffic");
 const PRIORITY: HeaderName = HeaderName::from_static("aegis-priority");
 
 /// Answers one prediction request.
@@ -56,12 +62,17 @@ pub(crate) async fn predict(
         }
     };
     let deadline = start + app.config.request_timeout;
-    let resolved = app
+    let key = sticky_key(&app.config.sticky_headers, &parts.headers, &id);
+    let routed = app
         .models
-        .resolve(&target.name, target.version, deadline)
+        .route(&target.name, target.version, key, deadline)
         .await;
-    let version = match resolved {
-        Ok(version) => version,
+    let Routed {
+        version,
+        part,
+        shadow,
+    } = match routed {
+        Ok(routed) => routed,
         Err(error) => {
             body::drain(body).await;
             return Err(not_resolved(error));
@@ -76,10 +87,11 @@ pub(crate) async fn predict(
         trace: &trace,
         priority,
         start,
+        shadow,
     };
     let answer = answer(&app, &version, asked).await;
     let mut response = answer.unwrap_or_else(|error| error.into_response(&id));
-    name_version(&mut response, &version);
+    name_version(&mut response, &version, part);
     Ok(response)
 }
 
@@ -106,6 +118,17 @@ struct Asked<'a> {
     trace: &'a Trace,
     priority: Priority,
     start: Instant,
+    /// Who gets a copy.
+    shadow: Option<Arc<LoadedVersion>>,
+}
+
+/// What a caller is known by: the value of the first header there of those that the operator names, else its request's
+/// id, so that every request is on its own.
+fn sticky_key<'a>(names: &[String], headers: &'a HeaderMap, id: &'a str) -> &'a [u8] {
+    names
+        .iter()
+        .find_map(|name| headers.get(name))
+        .map_or(id.as_bytes(), HeaderValue::as_bytes)
 }
 
 /// Before whom the caller wants its networks to run.
@@ -139,6 +162,7 @@ async fn answer(
         trace,
         priority,
         start,
+        shadow,
     } = asked;
     let limit = app.config.max_body_bytes.min(version.request_bytes);
     let mut counted = Counted::new(version, trace);
@@ -174,12 +198,16 @@ async fn answer(
         query: target.rest,
         body,
     });
+    let copy = shadow.map(|shadow| shadow::send(shadow, &call, &prediction));
     let Ended {
         result,
         signals,
         refusals,
         instantiate,
     } = version.predictor.predict(&call, prediction).await;
+    if let Some(copy) = copy {
+        copy.compare_with(&result);
+    }
     if let Some(took) = instantiate {
         version.metrics.instantiated(took);
     }
@@ -372,12 +400,13 @@ fn may_set(name: &HeaderName) -> bool {
         && !name_str.starts_with("aegis-")
 }
 
-fn name_version(response: &mut Response, version: &LoadedVersion) {
+fn name_version(response: &mut Response, version: &LoadedVersion, part: Part) {
     let headers = response.headers_mut();
     if let Ok(name) = HeaderValue::from_str(version.name.as_str()) {
         headers.insert(MODEL, name);
     }
     headers.insert(MODEL_VERSION, HeaderValue::from(version.version.get()));
+    headers.insert(TRAFFIC, HeaderValue::from_static(part.name()));
 }
 
 /// Safety flags into metrics, and what was signalled into the log.

@@ -6,11 +6,11 @@ use std::{sync::Arc, time::Instant};
 use aegis_registry::{Digest, ModelName, Version};
 use parking_lot::RwLock;
 
-use crate::version::LoadedVersion;
+use crate::{traffic::Rule, version::LoadedVersion};
 
-/// Loaded versions kept beside a model's stable one: the last stable for a quick way back,
-/// and one that somebody asks for by number. What goes beyond is unloaded, oldest first.
-const KEPT_BESIDE_STABLE: usize = 2;
+/// Loaded versions kept beside those that have a part in the traffic: the last stable for a quick
+/// way back, and one that somebody asks for by number. What goes beyond is unloaded, oldest first.
+const KEPT_BESIDE: usize = 2;
 
 /// One model.
 pub(super) struct Entry {
@@ -21,7 +21,7 @@ pub(super) struct Entry {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) stable: Option<Version>,
+    pub(super) rule: Rule,
     /// Most recently loaded or made stable first.
     pub(super) loaded: Vec<Arc<LoadedVersion>>,
     pub(super) failure: Option<LoadFailure>,
@@ -62,7 +62,7 @@ impl State {
     pub(super) fn stable_failure(&self) -> Option<&LoadFailure> {
         self.failure
             .as_ref()
-            .filter(|failure| Some(failure.version) == self.stable)
+            .filter(|failure| Some(failure.version) == self.rule.stable)
     }
 
     pub(super) fn find(&self, version: Version) -> Option<Arc<LoadedVersion>> {
@@ -85,7 +85,7 @@ impl Entry {
 
     pub(super) fn status(&self) -> ModelStatus {
         let state = self.state.read();
-        let stable = state.stable.and_then(|stable| state.find(stable));
+        let stable = state.rule.stable.and_then(|stable| state.find(stable));
         let failure = state.stable_failure();
         ModelStatus {
             state: match (&stable, failure) {
@@ -94,7 +94,7 @@ impl Entry {
                 (None, None) => "unloaded",
             },
             name: self.name.clone(),
-            stable: state.stable,
+            stable: state.rule.stable,
             loaded: stable.is_some(),
             digest: stable.as_ref().map(|stable| stable.digest),
             backends: stable.as_ref().map_or_else(Vec::new, |stable| {
@@ -115,25 +115,29 @@ impl Entry {
         if matches!(&state.failure, Some(failure) if failure.version == loaded.version) {
             state.failure = None;
         }
-        if state.stable == Some(loaded.version) {
-            loaded.metrics.traffic_weight(1.0);
-        }
+        let share = state.rule.share(loaded.version);
+        loaded.metrics.traffic_weight(share);
         state.loaded.insert(0, loaded);
         state.evict()
     }
 
-    /// Makes a loaded version the one that answers; gives those that go for it.
-    pub(super) fn make_stable(&self, loaded: &Arc<LoadedVersion>) -> Vec<Arc<LoadedVersion>> {
+    /// From here on requests go by `rule`; gives the versions that go for it. Those that have a part in it are loaded
+    /// already, or will be when they are asked.
+    pub(super) fn obey(&self, rule: Rule) -> Vec<Arc<LoadedVersion>> {
         let mut state = self.state.write();
-        state.stable = Some(loaded.version);
-        state
-            .loaded
-            .retain(|other| !Arc::ptr_eq(other, loaded) && other.version != loaded.version);
-        for other in &state.loaded {
-            other.metrics.traffic_weight(0.0);
+        state.rule = rule;
+        if let Some(stable) = rule.stable
+            && let Some(at) = state
+                .loaded
+                .iter()
+                .position(|loaded| loaded.version == stable)
+        {
+            let stable = state.loaded.remove(at);
+            state.loaded.insert(0, stable);
         }
-        state.loaded.insert(0, Arc::clone(loaded));
-        loaded.metrics.traffic_weight(1.0);
+        for loaded in &state.loaded {
+            loaded.metrics.traffic_weight(rule.share(loaded.version));
+        }
         state.evict()
     }
 
@@ -157,16 +161,16 @@ impl Entry {
 }
 
 impl State {
-    /// Lets go of what is neither stable nor among the most recent others.
+    /// Lets go of what neither has a part in the traffic nor is among the most recent others.
     fn evict(&mut self) -> Vec<Arc<LoadedVersion>> {
-        let stable = self.stable;
+        let busy = self.rule.versions();
         let mut others = 0;
         let beyond = self.loaded.extract_if(.., |loaded| {
-            if Some(loaded.version) == stable {
+            if busy.contains(&loaded.version) {
                 return false;
             }
             others += 1;
-            others > KEPT_BESIDE_STABLE
+            others > KEPT_BESIDE
         });
         beyond.collect()
     }

@@ -6,6 +6,7 @@
 //! at a time, behind a lock that requests never take.
 
 mod entry;
+mod routing;
 
 use std::{
     collections::HashMap,
@@ -23,13 +24,14 @@ use aegis_registry::{
     manifest::{EffectiveLimits, Limits},
 };
 use aegis_sandbox::{GraphLoader, PrepareReport, Sandbox};
-use aegis_telemetry::{GaugeHandle, Telemetry, UnloadReason, in_this_trace};
+use aegis_telemetry::{GaugeHandle, Telemetry, UnloadReason};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::RwLock;
 use thiserror::Error;
 
 pub use entry::ModelStatus;
 use entry::{Entry, LoadFailure};
+pub(crate) use routing::Routed;
 
 use crate::{
     config::ServerConfig,
@@ -37,6 +39,7 @@ use crate::{
     load::{Loader, PackageLoadError},
     predictor::Predictor,
     residency::{Candidate, LOADS_AT_ONCE, LastUse, Residency},
+    traffic::Rule,
     version::LoadedVersion,
 };
 
@@ -192,9 +195,14 @@ impl Models {
         let mut stables = Vec::new();
         for model in self.inner.registry.models().await? {
             let entry = self.entry_or_new(&model.name);
-            entry.state.write().stable = model.traffic.stable;
-            stables.extend(model.traffic.stable.map(|stable| (entry, stable)));
+            let rule = Rule::from(&model.traffic);
+            entry.state.write().rule = rule;
+            for version in rule.versions() {
+                stables.push((Arc::clone(&entry), version));
+            }
         }
+        // Those that answer most come first.
+        stables.sort_by_key(|(entry, version)| entry.state.read().rule.stable != Some(*version));
         if self.inner.prewarm {
             self.prewarm(stables).await;
         }
@@ -274,56 +282,6 @@ impl Models {
         Some(self.inner.entries.read().get(name)?.status())
     }
 
-    /// The version that answers a request for `name`, or for a certain `version` of it,
-    /// loading it if need be. Loading goes on when the request's time runs out or its caller
-    /// goes away: the next one finds it done.
-    pub(crate) async fn resolve(
-        &self,
-        name: &ModelName,
-        version: Option<Version>,
-        deadline: Instant,
-    ) -> Result<Arc<LoadedVersion>, ModelsError> {
-        let entry = self
-            .inner
-            .entries
-            .read()
-            .get(name)
-            .cloned()
-            .ok_or_else(|| RegistryError::ModelNotFound { name: name.clone() })?;
-        let wanted = {
-            let state = entry.state.read();
-            let wanted = version
-                .or(state.stable)
-                .ok_or_else(|| ModelsError::NoStableVersion { name: name.clone() })?;
-            if let Some(loaded) = state.find(wanted) {
-                loaded.last_use.note();
-                return Ok(loaded);
-            }
-            if let Some(failure) = &state.failure
-                && failure.version == wanted
-                && failure.at.elapsed() < RETRY_LOAD
-            {
-                return Err(ModelsError::NotLoaded {
-                    name: name.clone(),
-                    version: wanted,
-                    message: failure.message.clone(),
-                    code: failure.code,
-                });
-            }
-            wanted
-        };
-        let models = self.clone();
-        let load = async move { models.load(&entry, wanted).await };
-        let loading = tokio::spawn(in_this_trace(load));
-        match tokio::time::timeout_at(deadline.into(), loading).await {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(error)) => {
-                Err(PackageLoadError::Host(format!("the task of a load failed: {error}")).into())
-            }
-            Err(_) => Err(ModelsError::StillLoading { name: name.clone() }),
-        }
-    }
-
     /// Starts an upload to `name`.
     pub(crate) async fn begin_upload(&self, name: ModelName) -> Result<Upload, RegistryError> {
         self.inner
@@ -356,8 +314,8 @@ impl Models {
                 .await?;
             true
         } else if traffic.stable == Some(record.version) {
-            let loaded = self.load(&entry, record.version).await?;
-            self.let_go(entry.make_stable(&loaded), UnloadReason::Replaced);
+            self.load(&entry, record.version).await?;
+            self.let_go(entry.obey(Rule::from(&traffic)), UnloadReason::Replaced);
             true
         } else {
             false
@@ -392,25 +350,6 @@ impl Models {
             })
             .collect();
         (manifest.limits.effective(ceilings), warnings)
-    }
-
-    /// Makes `version` the one that answers: loads it first, then changes the rule, then
-    /// switches. Requests in flight end where they began.
-    pub async fn promote(
-        &self,
-        name: &ModelName,
-        version: Version,
-        who: Option<&str>,
-    ) -> Result<(), ModelsError> {
-        // The registry knows whether the model exists; entries follow it.
-        self.inner.registry.version(name, version).await?;
-        let entry = self.entry_or_new(name);
-        let loaded = self.load(&entry, version).await?;
-        let _changing = entry.changing.lock().await;
-        self.inner.registry.set_stable(name, version, who).await?;
-        self.let_go(entry.make_stable(&loaded), UnloadReason::Replaced);
-        tracing::info!(model = %name, version = %version, "version promoted");
-        Ok(())
     }
 
     /// Deletes a version that has no part in the traffic.
@@ -492,7 +431,11 @@ impl Models {
         });
         let entry = self.entry_or_new(name);
         self.let_go(entry.insert(Arc::clone(&loaded)), UnloadReason::Replaced);
-        self.let_go(entry.make_stable(&loaded), UnloadReason::Replaced);
+        let rule = Rule {
+            stable: Some(version),
+            ..Rule::default()
+        };
+        self.let_go(entry.obey(rule), UnloadReason::Replaced);
     }
 
     /// The graphs of a model's stable version, if that is loaded: for comparing on the very
@@ -501,7 +444,7 @@ impl Models {
         let entry = self.inner.entries.read().get(name).cloned();
         let stable = entry.and_then(|entry| {
             let state = entry.state.read();
-            state.stable.and_then(|stable| state.find(stable))
+            state.rule.stable.and_then(|stable| state.find(stable))
         });
         stable.map_or_else(Vec::new, |version| version.graphs.clone())
     }
