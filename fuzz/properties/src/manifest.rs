@@ -45,6 +45,7 @@ fn keeps_its_promises(manifest: &Manifest) {
     for graph in &manifest.graphs {
         assert!((1..=64).contains(&graph.name.len()), "{:?}", graph.name);
         assert!((1..=64).contains(&graph.sessions), "{}", graph.sessions);
+        assert!((1..=64).contains(&graph.threads), "{}", graph.threads);
         let same = |other: &&aegis_registry::manifest::Graph| other.name == graph.name;
         assert_eq!(manifest.graphs.iter().filter(same).count(), 1);
     }

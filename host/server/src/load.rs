@@ -436,6 +436,7 @@ fn graph_spec(
         ManifestPrecision::BackendDefault => Precision::BackendDefault,
     };
     spec.sessions = graph.sessions as usize;
+    spec.intra_op_threads = graph.threads as usize;
     spec.batching = batching(graph.batching.as_ref());
     // Admission lets at most this many of the model's requests in, and each waits for at
     // most one graph at a time: the graph's queue is never the narrower one.

@@ -64,6 +64,8 @@ pub struct Graph {
     pub fallback: bool,
     /// How many copies are loaded, each running one batch at a time; 1 to 64, 1 unless said.
     pub sessions: u32,
+    /// How many threads one run computes on, where the backend can use several; 1 to 64, 1 unless said.
+    pub threads: u32,
     /// How requests share runs; `None`: where a trial at load finds that they safely can and gain by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batching: Option<Batching>,

@@ -30,6 +30,7 @@ const GRAPH: &[&str] = &[
     "target",
     "fallback",
     "sessions",
+    "threads",
     "batching",
     "precision",
 ];
@@ -181,6 +182,11 @@ fn graph(section: &Section<'_>) -> Result<Graph, ManifestError> {
             .unwrap_or(false),
         sessions: section
             .get("sessions")
+            .map(|field| field.integer(1..=64))
+            .transpose()?
+            .unwrap_or(1),
+        threads: section
+            .get("threads")
             .map(|field| field.integer(1..=64))
             .transpose()?
             .unwrap_or(1),
