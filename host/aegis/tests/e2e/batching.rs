@@ -117,8 +117,11 @@ async fn a_run_has_the_threads_that_its_manifest_says_and_more_than_there_are_is
             .any(|warning| warning.contains("1 sessions of 9 threads"));
         assert_eq!(is_told, count == 9, "{answer}");
     }
-    // A run's first thread is the session's own, and the others come with it.
-    assert!(threads[2] >= threads[1] + 7, "{threads:?}");
+    // The session's own thread is a run's first, the others come with it, and the server may start one more.
+    assert!(
+        threads[1] < 8 && threads[2] >= 8 && threads[3] >= 9,
+        "{threads:?}"
+    );
 }
 
 #[tokio::test]
