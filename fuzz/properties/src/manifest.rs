@@ -46,6 +46,7 @@ fn keeps_its_promises(manifest: &Manifest) {
         assert!((1..=64).contains(&graph.name.len()), "{:?}", graph.name);
         let sessions = graph.sessions.unwrap_or(1);
         assert!((1..=64).contains(&sessions), "{sessions}");
+        assert!((1..=64).contains(&graph.threads), "{}", graph.threads);
         let same = |other: &&aegis_registry::manifest::Graph| other.name == graph.name;
         assert_eq!(manifest.graphs.iter().filter(same).count(), 1);
     }

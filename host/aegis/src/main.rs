@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 use commands::{
     inspect, loadtest, models, new, predict, promote, push, serve, simulate, slo, token, traffic,
+    tune,
     worker,
 };
 
@@ -61,11 +62,16 @@ enum Command {
     Loadtest(Box<loadtest::Args>),
     /// Show what an autoscaler would do to a service, before it is applied.
     Simulate(Box<simulate::Args>),
+    /// Find the batching, sessions and threads with which a graph serves most within its objective.
+    Tune(Box<tune::Args>),
     /// Make the rules, autoscaler and manifests of a cluster from one SLO file.
     Slo(slo::Args),
     /// Do one piece of the server's work in this process.
     #[command(hide = true)]
     Worker(worker::Args),
+    /// Serve until whoever started this is gone.
+    #[command(hide = true, name = tune::server::COMMAND)]
+    ServeForParent(Box<settings::ServeArgs>),
 }
 
 /// The status of a command that has told all it has to tell.
@@ -89,7 +95,9 @@ fn main() -> ExitCode {
         Command::Inspect(args) => client::block_on(inspect::run(args)),
         Command::Loadtest(args) => client::block_on(loadtest::run(*args)),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Tune(args) => client::block_on(tune::run(*args)),
         Command::Slo(args) => slo::run(args),
+        Command::ServeForParent(args) => tune::server::run(&args),
         Command::Worker(args) => Ok(worker::run(&args)),
     };
     ended.unwrap_or_else(|error| {

@@ -1,37 +1,50 @@
-//! A line chart as inline SVG: enough for a report that must stand alone in one file, and no more.
+//! A line chart as SVG, inline or a file of its own: enough for a report that must stand alone in one
+//! file, and no more.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
+
+use crate::html::STYLE;
 
 /// A line through points; it breaks where there is no value.
-pub(crate) struct Line {
-    pub(crate) name: &'static str,
+pub struct Line {
+    /// In the legend; nothing is there of one without a name. No text from outside.
+    pub name: Cow<'static, str>,
     /// The CSS class that gives its colour.
-    pub(crate) class: &'static str,
-    pub(crate) points: Vec<(f64, Option<f64>)>,
+    pub class: &'static str,
+    /// The values along the x axis.
+    pub points: Vec<(f64, Option<f64>)>,
     /// Holds each value until the next, as a count does.
-    pub(crate) steps: bool,
+    pub steps: bool,
 }
 
 /// A line across the chart at a value.
-pub(crate) struct Mark {
-    pub(crate) at: f64,
-    pub(crate) name: String,
-    pub(crate) class: &'static str,
+pub struct Mark {
+    /// The value.
+    pub at: f64,
+    /// In the legend. No text from outside.
+    pub name: String,
+    /// The CSS class that gives its colour.
+    pub class: &'static str,
 }
 
-pub(crate) struct Chart {
-    pub(crate) title: &'static str,
-    pub(crate) x_label: &'static str,
-    pub(crate) y_label: &'static str,
+/// A chart.
+pub struct Chart {
+    /// Above it. No text from outside.
+    pub title: Cow<'static, str>,
+    /// Below it.
+    pub x_label: &'static str,
+    /// The unit of its values.
+    pub y_label: &'static str,
     /// Whether the x axis is logarithmic.
-    pub(crate) log_x: bool,
+    pub log_x: bool,
     /// The end of the y axis, where it is not that of the values.
-    pub(crate) y_max: Option<f64>,
-    pub(crate) lines: Vec<Line>,
+    pub y_max: Option<f64>,
+    /// The lines, each drawn over those before it.
+    pub lines: Vec<Line>,
     /// At values of y.
-    pub(crate) across: Vec<Mark>,
+    pub across: Vec<Mark>,
     /// At values of x.
-    pub(crate) upright: Vec<Mark>,
+    pub upright: Vec<Mark>,
 }
 
 const WIDTH: f64 = 560.0;
@@ -120,12 +133,20 @@ fn label(value: f64) -> String {
 
 impl Chart {
     /// The chart, or a word that there is nothing to draw.
-    pub(crate) fn svg(&self) -> String {
+    #[must_use]
+    pub fn svg(&self) -> String {
+        match self.drawn() {
+            Some(drawn) => {
+                format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">{drawn}</svg>")
+            }
+            None => format!("<p class=\"none\">{}: nothing to draw</p>", self.title),
+        }
+    }
+
+    /// What is within the frame, if there is anything.
+    fn drawn(&self) -> Option<String> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
-        let top = points().filter_map(|(_, y)| *y).reduce(f64::max);
-        let Some(top) = top else {
-            return format!("<p class=\"none\">{}: nothing to draw</p>", self.title);
-        };
+        let top = points().filter_map(|(_, y)| *y).reduce(f64::max)?;
         // Points without a value have their place too, so that charts over one time line up.
         let along = || points().map(|(x, _)| *x);
         let (low, high) = (
@@ -157,7 +178,7 @@ impl Chart {
             log: false,
         };
         let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{0}</title>\
+            "<title>{0}</title>\
              <text class=\"title\" x=\"{LEFT}\" y=\"15\">{0}</text>",
             self.title
         );
@@ -195,8 +216,7 @@ impl Chart {
             );
         }
         self.legend(&mut svg, across.into_iter().chain(upright));
-        svg.push_str("</svg>");
-        svg
+        Some(svg)
     }
 
     fn axes(&self, svg: &mut String, x: &Scale, y: &Scale) {
@@ -237,11 +257,12 @@ impl Chart {
     /// Names the lines, and the marks that are within the chart.
     fn legend<'a>(&'a self, svg: &mut String, marks: impl Iterator<Item = &'a Mark>) {
         // Lines lie on each other in the order in which they are drawn, and are named in that of reading.
-        let mut lines: Vec<&Line> = self.lines.iter().collect();
-        lines.sort_by_key(|line| line.name);
+        let named = self.lines.iter().filter(|line| !line.name.is_empty());
+        let mut lines: Vec<&Line> = named.collect();
+        lines.sort_by(|a, b| a.name.cmp(&b.name));
         let names = lines
             .into_iter()
-            .map(|line| (line.name, "line", line.class));
+            .map(|line| (line.name.as_ref(), "line", line.class));
         let names = names.chain(marks.map(|mark| (mark.name.as_str(), "mark", mark.class)));
         // From the right, as the title is on the left.
         let mut right = WIDTH - RIGHT;
@@ -256,6 +277,23 @@ impl Chart {
             );
         }
     }
+}
+
+/// Charts one below the other, as a picture that stands alone in a file.
+#[must_use]
+pub fn sheet(charts: &[Chart]) -> String {
+    let drawn: Vec<String> = charts.iter().filter_map(Chart::drawn).collect();
+    let height = HEIGHT * drawn.len().max(1) as f64;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\
+         <style>{STYLE}</style><rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>"
+    );
+    for (index, drawn) in drawn.iter().enumerate() {
+        let down = HEIGHT * index as f64;
+        let _ = write!(svg, "<g transform=\"translate(0 {down})\">{drawn}</g>");
+    }
+    svg.push_str("</svg>\n");
+    svg
 }
 
 fn path(line: &Line, x: &Scale, y: &Scale) -> String {
@@ -289,7 +327,7 @@ mod tests {
 
     fn chart(points: Vec<(f64, Option<f64>)>, log_x: bool) -> Chart {
         let line = Line {
-            name: "P95",
+            name: "P95".into(),
             class: "a",
             points,
             steps: false,
@@ -300,7 +338,7 @@ mod tests {
             class: "b",
         };
         Chart {
-            title: "Latency",
+            title: "Latency".into(),
             x_label: "s",
             y_label: "ms",
             log_x,
@@ -334,6 +372,18 @@ mod tests {
         // The line and its name; two marks and theirs.
         assert_eq!(svg.matches("class=\"line a\"").count(), 2, "{svg}");
         assert_eq!(svg.matches("class=\"mark b\"").count(), 4, "{svg}");
+    }
+
+    #[test]
+    fn a_sheet_stands_alone_with_every_chart_that_has_something_to_draw() {
+        let drawn = chart(vec![(0.0, Some(1.0)), (1.0, Some(2.0))], false);
+        let again = chart(vec![(0.0, Some(3.0))], false);
+        let sheet = sheet(&[drawn, chart(Vec::new(), false), again]);
+        assert!(sheet.starts_with("<svg xmlns=") && sheet.contains("viewBox=\"0 0 560 500\""));
+        assert_eq!(sheet.matches("<g ").count(), 2, "{sheet}");
+        assert_eq!(sheet.matches("<svg").count(), 1);
+        // It is XML: what is in the style would otherwise end it.
+        assert!(!STYLE.contains(['<', '&']));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The report as one page that stands alone: a table of verdicts, and for each cell its plots. No
 //! scripts, nothing fetched.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use crate::{
     chart::{Chart, Line, Mark},
@@ -9,7 +9,8 @@ use crate::{
     report::{CellResult, Ended, Point, Report, timestamp},
 };
 
-const STYLE: &str = include_str!("report.css");
+/// The style of pages and charts.
+pub const STYLE: &str = include_str!("report.css");
 
 /// The page.
 #[must_use]
@@ -153,7 +154,7 @@ fn list(html: &mut String, class: &str, items: impl Iterator<Item = String>) {
 
 fn charts(cell: &CellResult, objective: &Objective, replicas_title: &'static str) -> Vec<Chart> {
     let line = |name, class, of: fn(&Point) -> Option<f64>| Line {
-        name,
+        name: Cow::Borrowed(name),
         class,
         points: cell
             .series
@@ -174,7 +175,7 @@ fn charts(cell: &CellResult, objective: &Objective, replicas_title: &'static str
         ]
     };
     let over_time = |title, y_label, lines, across| Chart {
-        title,
+        title: Cow::Borrowed(title),
         x_label: "seconds since the measurement began",
         y_label,
         log_x: false,
@@ -205,13 +206,13 @@ fn charts(cell: &CellResult, objective: &Objective, replicas_title: &'static str
             Vec::new(),
         ),
         Chart {
-            title: "Distribution of latency",
+            title: Cow::Borrowed("Distribution of latency"),
             x_label: "ms, logarithmic",
             y_label: "% at or below",
             log_x: true,
             y_max: Some(100.0),
             lines: vec![Line {
-                name: "requests",
+                name: Cow::Borrowed("requests"),
                 class: "two",
                 points: cell
                     .distribution
@@ -244,7 +245,8 @@ fn ms(value: Option<f64>) -> String {
 }
 
 /// Text from outside (URLs, file names, a server's words) as text and nothing else.
-fn escape(text: &str) -> String {
+#[must_use]
+pub fn escape(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut escaped, letter| {
             match letter {

@@ -9,6 +9,7 @@
 //! It knows nothing of the server but HTTP, and nothing of models.
 
 pub mod arrivals;
+pub mod chart;
 pub mod cluster;
 pub mod csv;
 pub mod failure;
@@ -24,7 +25,6 @@ pub mod span;
 pub mod target;
 
 mod cell;
-mod chart;
 mod exchange;
 mod load;
 mod measured;

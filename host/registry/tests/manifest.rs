@@ -24,6 +24,7 @@ file = "digits.onnx"
 backend = "openvino"
 target = "gpu"
 sessions = 4
+threads = 2
 batching = { max_batch_size = 8, max_latency_ms = 2, preferred_batch_sizes = [4, 8], axes = { state = 1, rate = "shared" } }
 precision = "backend-default"
 
@@ -62,7 +63,7 @@ fn a_full_manifest_is_read_whole() {
     };
     assert_eq!(digits.backend, GraphBackend::Openvino);
     assert_eq!(digits.target, GraphTarget::Gpu);
-    assert_eq!(digits.sessions, Some(4));
+    assert_eq!((digits.sessions, digits.threads), (Some(4), 2));
     assert_eq!(digits.precision, Precision::BackendDefault);
     let Some(Batching::On(batching)) = &digits.batching else {
         unreachable!("it is written")
@@ -81,8 +82,8 @@ fn a_full_manifest_is_read_whole() {
     assert_eq!(digits.weights, None);
     assert_eq!(ir.weights.as_ref().unwrap().as_str(), "ir/net.bin");
     assert_eq!(
-        (ir.backend, ir.target, ir.sessions),
-        (GraphBackend::Auto, GraphTarget::Cpu, None)
+        (ir.backend, ir.target, ir.sessions, ir.threads),
+        (GraphBackend::Auto, GraphTarget::Cpu, None, 1)
     );
     assert_eq!((&ir.batching, ir.precision), (&None, Precision::F32));
 
@@ -202,6 +203,19 @@ fn a_wrong_type_or_range_is_told_with_the_right_one() {
             "model.toml line 1, column 8, `name`: `M` is not a model name: its first character is not one of a-z 0-9; {rule}"
         )
     });
+}
+
+#[test]
+fn a_run_has_at_least_one_thread_and_no_more_than_machines_have() {
+    for threads in ["0", "65", "\"all\""] {
+        let text =
+            format!("name = \"m\"\n[[graph]]\nname = \"g\"\nfile = \"f\"\nthreads = {threads}");
+        let message = Manifest::parse(&text).unwrap_err().to_string();
+        assert!(
+            message.contains("`graph[0].threads`: must be a whole number from 1 to 64"),
+            "{message}"
+        );
+    }
 }
 
 #[test]
@@ -327,6 +341,7 @@ fn manifests() -> impl Strategy<Value = toml::Table> {
         words(&["cpu", "gpu"]),
         words(&["f32", "backend-default"]),
         proptest::option::of(1i64..=64),
+        proptest::option::of(1i64..=64),
         proptest::option::of((1i64..=4096, 0i64..=60_000)),
         proptest::sample::select(vec!["onnx", "xml"]),
     );
@@ -352,7 +367,7 @@ fn manifests() -> impl Strategy<Value = toml::Table> {
                 top.insert("description".into(), description.into());
             }
             let graphs = graphs.into_iter().enumerate().map(
-                |(n, (backend, target, precision, sessions, batching, ext))| {
+                |(n, (backend, target, precision, sessions, threads, batching, ext))| {
                     let mut graph = toml::Table::new();
                     graph.insert("name".into(), format!("g{n}").into());
                     graph.insert("file".into(), format!("g{n}.{ext}").into());
@@ -364,6 +379,7 @@ fn manifests() -> impl Strategy<Value = toml::Table> {
                         graph.extend(word.map(|word| (key.to_owned(), word.into())));
                     }
                     graph.extend(sessions.map(|sessions| ("sessions".to_owned(), sessions.into())));
+                    graph.extend(threads.map(|threads| ("threads".to_owned(), threads.into())));
                     graph.extend(batching.map(|(size, wait)| {
                         let table = [
                             ("max_batch_size".to_owned(), size.into()),

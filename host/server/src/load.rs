@@ -436,6 +436,7 @@ fn graph_spec(
         ManifestPrecision::F32 => Precision::F32,
         ManifestPrecision::BackendDefault => Precision::BackendDefault,
     };
+    spec.intra_op_threads = graph.threads as usize;
     spec.sessions = match (graph.sessions, graph.target) {
         (Some(sessions), _) => sessions as usize,
         // They share the weights, and a thread for each is only started when there is work for it.

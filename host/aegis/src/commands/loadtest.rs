@@ -24,22 +24,22 @@ use aegis_loadtest::{
     replicas::Origin,
     run::LoadTest,
     span,
-    target::{Body, Target},
+    target::Target,
 };
 use anyhow::Context as _;
 use clap::ValueEnum;
-use tokio_util::sync::CancellationToken;
 
 use self::{judged::Judged, progress::Progress, simulated::Simulated};
-use super::{predict::guess, slo};
+use super::{
+    bodies, slo,
+    stop::{STOPPED, stop_on_signal},
+};
 use crate::client::{Server, print};
 
 /// Over the SLO.
 const FAILED: u8 = 1;
 /// Nothing was tested: flags or files that make no sense, no server, no rights.
 const NOT_TESTED: u8 = 2;
-/// Stopped by ctrl-c, as shells have it: 128 + SIGINT.
-const STOPPED: u8 = 130;
 
 /// Drive a running server as its users would, and judge it by the SLO.
 ///
@@ -292,23 +292,8 @@ fn target(args: &Args) -> anyhow::Result<Target> {
             Target::predict_url(&args.server.base, model, args.version)?
         }
     };
-    let typed = |name: String, file: Option<&Path>, bytes: Vec<u8>| Body {
-        name,
-        content_type: match &args.content_type {
-            Some(given) => given.clone(),
-            None => guess(file, &bytes).to_owned(),
-        },
-        bytes: bytes.into(),
-    };
-    let mut bodies = Vec::new();
-    for file in &args.file {
-        let name = file.display().to_string();
-        let bytes = std::fs::read(file).with_context(|| name.clone())?;
-        bodies.push(typed(name, Some(file), bytes));
-    }
-    if let Some(data) = &args.data {
-        bodies.push(typed("--data".to_owned(), None, data.clone().into_bytes()));
-    }
+    let (data, content_type) = (args.data.as_deref(), args.content_type.as_deref());
+    let bodies = bodies::read(&args.file, data, content_type)?;
     Ok(Target::new(&url, args.server.headers(&url)?, bodies)?)
 }
 
@@ -325,32 +310,6 @@ async fn replicas(args: &Args, slo: &Slo) -> anyhow::Result<Option<Origin>> {
     let (context, namespace) = (args.context.as_deref(), args.namespace.as_deref());
     let deployment = Deployment::new(kubeconfig, context, namespace, name).await?;
     Ok(Some(Origin::Watched(Arc::new(deployment))))
-}
-
-/// Cancelled by the first ctrl-c or SIGTERM. A second one ends the process at once.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let stop = CancellationToken::new();
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
-    tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            let mut next = async || {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-            };
-            next().await;
-            stop.cancel();
-            next().await;
-            std::process::exit(i32::from(STOPPED));
-        }
-    });
-    Ok(stop)
 }
 
 fn create(path: &Path) -> anyhow::Result<File> {

@@ -13,6 +13,10 @@ pub(crate) mod simulate;
 pub(crate) mod slo;
 pub(crate) mod token;
 pub(crate) mod traffic;
+pub(crate) mod tune;
 pub(crate) mod worker;
 
+mod bodies;
 mod package;
+mod status_line;
+mod stop;

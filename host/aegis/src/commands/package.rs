@@ -71,4 +71,28 @@ impl Folder {
             .map(|name| (name.to_owned(), self.path.join(name)))
             .collect()
     }
+
+    /// What lies in its folder `samples` to send to it, one of each kind: one of each says more than
+    /// two of one.
+    pub(crate) fn samples(&self) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(self.path.join("samples")) else {
+            return Vec::new();
+        };
+        let mut samples: Vec<PathBuf> = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| is_body(path))
+            .collect();
+        samples.sort_by(|a, b| a.extension().cmp(&b.extension()).then_with(|| a.cmp(b)));
+        samples.dedup_by(|a, b| a.extension() == b.extension());
+        samples
+    }
+}
+
+/// Whether a file of a `samples` folder is a body to send, by its ending; and not the list of
+/// what is expected of the others.
+fn is_body(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ["json", "jpeg", "jpg", "png", "txt"].contains(&ending))
+        && path.file_name().is_some_and(|name| name != "expected.json")
 }

@@ -226,18 +226,8 @@ fn tries(package: &Path, address: SocketAddr, with_token: bool) -> Vec<String> {
     let Ok(folder) = Folder::read(package) else {
         return Vec::new();
     };
-    let Ok(entries) = std::fs::read_dir(package.join("samples")) else {
-        return Vec::new();
-    };
-    let mut samples: Vec<PathBuf> = entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| is_body(path))
-        .collect();
-    // One of each kind says more than two of one.
-    samples.sort_by(|a, b| a.extension().cmp(&b.extension()).then_with(|| a.cmp(b)));
-    samples.dedup_by(|a, b| a.extension() == b.extension());
-    samples
+    folder
+        .samples()
         .iter()
         .take(SAMPLES)
         .map(|sample| {
@@ -250,14 +240,6 @@ fn tries(package: &Path, address: SocketAddr, with_token: bool) -> Vec<String> {
             )
         })
         .collect()
-}
-
-/// Whether a file of a `samples` folder is a body to send, by its ending; and not the list of
-/// what is expected of the others.
-fn is_body(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| ["json", "jpeg", "jpg", "png", "txt"].contains(&ending))
-        && path.file_name().is_some_and(|name| name != "expected.json")
 }
 
 /// The instruments, and where what they tell is sent.
@@ -310,7 +292,7 @@ fn server_config(settings: &ServeSettings) -> ServerConfig {
 }
 
 /// The operator's ceilings. Three have settings of their own beside `ceilings`; the lower holds.
-fn ceilings(settings: &ServeSettings) -> Limits {
+pub(crate) fn ceilings(settings: &ServeSettings) -> Limits {
     let lower = |ceiling: Option<u32>, setting: usize| {
         let setting = u32::try_from(setting).unwrap_or(u32::MAX);
         Some(ceiling.map_or(setting, |ceiling| ceiling.min(setting)))

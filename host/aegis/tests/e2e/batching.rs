@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Package, Server, Start, network_file, send};
+use crate::harness::{Package, Server, Start, native_runtimes, network_file, send};
 
 /// A model without a handler, of the network `scale` or `relative` of the tests.
 fn direct(name: &str, network: &str, keys: &str) -> Package {
@@ -95,6 +95,33 @@ async fn without_a_gpu_a_graph_that_may_fall_back_does_and_says_so() {
         .predict("gpu", "application/json", rows(&[[1.0, 2.0]]))
         .await
         .ok();
+}
+
+#[tokio::test]
+async fn a_run_has_the_threads_that_its_manifest_says_and_more_than_there_are_is_told() {
+    if !native_runtimes() {
+        return;
+    }
+    let server = Start::new().flag("--inference-threads", "8").ready().await;
+    let mut threads = Vec::new();
+    // The first brings threads of the server's own that stay.
+    for (name, count) in [("first", 1), ("one", 1), ("eight", 8), ("nine", 9)] {
+        let keys = format!("backend = \"onnxruntime\"\nthreads = {count}\n");
+        let before = server.threads();
+        let answer = server.upload(&direct(name, "relative", &keys)).await;
+        let answer = answer.is(201).json();
+        threads.push(server.threads().saturating_sub(before));
+        let told = warnings(&answer);
+        let is_told = told
+            .iter()
+            .any(|warning| warning.contains("1 sessions of 9 threads"));
+        assert_eq!(is_told, count == 9, "{answer}");
+    }
+    // The session's own thread is a run's first, the others come with it, and the server may start one more.
+    assert!(
+        threads[1] < 8 && threads[2] >= 8 && threads[3] >= 9,
+        "{threads:?}"
+    );
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ mod slo;
 mod snapshot;
 mod telemetry;
 mod telemetry_away;
+mod tune;
 mod upload;
 mod upload_broken;
 mod upload_crash;

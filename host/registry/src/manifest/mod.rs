@@ -65,6 +65,8 @@ pub struct Graph {
     /// How many batches may run at once; 1 to 64. `None`: as many as the host has threads for, on a GPU one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions: Option<u32>,
+    /// How many threads one run computes on, where the backend can use several; 1 to 64, 1 unless said.
+    pub threads: u32,
     /// How requests share runs; `None`: where a trial at load finds that they safely can and gain by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batching: Option<Batching>,

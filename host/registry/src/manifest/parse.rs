@@ -30,6 +30,7 @@ const GRAPH: &[&str] = &[
     "target",
     "fallback",
     "sessions",
+    "threads",
     "batching",
     "precision",
 ];
@@ -183,6 +184,11 @@ fn graph(section: &Section<'_>) -> Result<Graph, ManifestError> {
             .get("sessions")
             .map(|field| field.integer(1..=64))
             .transpose()?,
+        threads: section
+            .get("threads")
+            .map(|field| field.integer(1..=64))
+            .transpose()?
+            .unwrap_or(1),
         batching: section
             .get("batching")
             .map(|field| batching(&field))

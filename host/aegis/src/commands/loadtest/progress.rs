@@ -1,12 +1,6 @@
-//! How `aegis loadtest` tells of itself while it runs, on standard error: a line that is written over
-//! each second on a terminal, and a line each half minute elsewhere; and the rows that are kept as
-//! cells end.
+//! How `aegis loadtest` tells of itself while it runs, and the rows that are kept as cells end.
 
-use std::{
-    fs::File,
-    io::{IsTerminal as _, Write as _},
-    time::{Duration, Instant},
-};
+use std::{fs::File, io::Write as _, time::Duration};
 
 use aegis_loadtest::{
     csv,
@@ -16,16 +10,13 @@ use aegis_loadtest::{
 };
 use anyhow::Context as _;
 
-/// How often a line is written where nobody watches it change.
-const SPARSE: Duration = Duration::from_secs(30);
+use crate::commands::status_line::{StatusLine, span};
 
 /// Writes progress and rows.
 pub(crate) struct Progress {
     /// How long it may take, until that is told.
     longest: Option<Duration>,
-    terminal: bool,
-    /// When a line was last written, where it is no terminal.
-    told: Option<Instant>,
+    status: StatusLine,
     rows: Option<File>,
     /// What became of the rows; told at the end, as a full disk is no reason to stop measuring.
     written: std::io::Result<()>,
@@ -38,14 +29,12 @@ impl Progress {
         mut rows: Option<File>,
         simulated: bool,
     ) -> anyhow::Result<Self> {
-        let terminal = std::io::stderr().is_terminal();
         if let Some(rows) = &mut rows {
             writeln!(rows, "{}", csv::head(simulated)).context("writing the head of --csv")?;
         }
         Ok(Self {
             longest: Some(longest),
-            terminal,
-            told: None,
+            status: StatusLine::new(),
             rows,
             written: Ok(()),
         })
@@ -55,18 +44,12 @@ impl Progress {
     pub(crate) fn ended(self) -> anyhow::Result<()> {
         self.written.context("writing the rows of --csv")
     }
-
-    fn clear(&self) {
-        if self.terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
 }
 
 impl Watcher for Progress {
     fn troubled(&mut self, first: Probed) {
         if let Probed::Troubled(kind) = first {
-            say(&format!(
+            self.status.stays(&format!(
                 "aegis: the server is there and its first answer was a failure ({}); driving it all the same",
                 kind.meaning()
             ));
@@ -76,30 +59,18 @@ impl Watcher for Progress {
     fn tick(&mut self, tick: &Tick) {
         if let Some(longest) = self.longest.take() {
             let longest = span(longest);
-            say(&format!(
+            self.status.stays(&format!(
                 "aegis: this takes up to {longest}; ctrl-c ends it with what was measured"
             ));
         }
-        let line = line(tick);
-        if self.terminal {
-            self.clear();
-            let mut to = std::io::stderr();
-            // Without wrapping: of a wrapped line only the last part could be written over.
-            let _ = write!(to, "\x1b[?7l{line}\x1b[?7h");
-            let _ = to.flush();
-        } else if self.told.is_none_or(|told| told.elapsed() >= SPARSE) {
-            self.told = Some(Instant::now());
-            say(&line);
-        }
+        self.status.now(&line(tick));
     }
 
     fn cell(&mut self, result: &CellResult) {
-        self.clear();
-        self.told = None;
         let p95 = result
             .p95_ms
             .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
-        say(&format!(
+        self.status.stays(&format!(
             "{} {}: {} requests, {:.1}/s, P95 {p95}, {:.2} % failed",
             result.judgement.verdict.word(),
             result.cell,
@@ -113,7 +84,8 @@ impl Watcher for Progress {
     }
 
     fn pause(&mut self, pause: Duration) {
-        say(&format!("aegis: nothing is sent for {}", span(pause)));
+        self.status
+            .stays(&format!("aegis: nothing is sent for {}", span(pause)));
     }
 }
 
@@ -140,15 +112,4 @@ fn line(tick: &Tick) -> String {
         tick.under_way,
         tick.failed
     )
-}
-
-fn span(span: Duration) -> String {
-    match span.as_secs() {
-        seconds if seconds < 120 => format!("{seconds} s"),
-        seconds => format!("{} min", seconds.div_ceil(60)),
-    }
-}
-
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -262,6 +262,15 @@ impl Server {
     /// A figure of `/proc/PID/status`, in KiB where it is one of memory: `VmRSS`, or `VmHWM`,
     /// the most it ever had.
     pub(crate) fn memory_kib(&self, figure: &str) -> u64 {
+        self.status(figure)
+    }
+
+    /// How many threads the process has.
+    pub(crate) fn threads(&self) -> u64 {
+        self.status("Threads")
+    }
+
+    fn status(&self, figure: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(path).expect("a running process");
         let line = status
