@@ -423,3 +423,32 @@ fn a_library_that_is_not_one_is_a_state_that_says_what_was_looked_at() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_run_that_fails_harms_none_after_it_of_its_graph_or_of_others() {
+    for kind in [BackendKind::OnnxRuntime, BackendKind::OpenVino] {
+        let Some(runtime) = runtime_with(kind) else {
+            continue;
+        };
+        let ask = |shape: [i64; 2]| {
+            vec![
+                fp32("x", &[4], &[1.0, 2.0, 3.0, 4.0]),
+                NamedTensor::new("shape", Tensor::from_slice(&[2], &shape).unwrap()),
+            ]
+        };
+        // Each graph is gone when the next one runs, on this thread as before.
+        for _ in 0..5 {
+            let graph = load(&runtime, kind, network("refuses.onnx"));
+            for _ in 0..3 {
+                let error = graph.compute(ask([7, 7]), None).await.unwrap_err();
+                assert!(matches!(error, ComputeError::Backend(_)), "{kind}: {error}");
+            }
+            let answer = graph.compute(ask([2, 2]), None).await.unwrap();
+            assert_eq!(answer[0].tensor.shape().dims(), [2, 2], "{kind}");
+            graph.compute(ask([7, 7]), None).await.unwrap_err();
+            drop(graph);
+            let other = load(&runtime, kind, digits());
+            other.compute(vec![digits_input(2)], None).await.unwrap();
+        }
+    }
+}

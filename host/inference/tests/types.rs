@@ -381,3 +381,56 @@ async fn outputs_that_are_one_tensor_inside_keep_their_own_names() {
         }
     }
 }
+
+#[tokio::test]
+async fn inputs_have_the_names_of_the_file_whatever_an_engine_makes_of_them() {
+    for kind in BackendKind::ALL {
+        let Some(runtime) = runtime_with(kind) else {
+            continue;
+        };
+        let graph = load(&runtime, kind, network("renamed.onnx"));
+        let inputs = &graph.signature().inputs;
+        let names: Vec<&str> = inputs.iter().map(|input| &*input.name).collect();
+        assert_eq!(names, ["axes", "x", "z"], "{kind}");
+        let axes = NamedTensor::new("axes", Tensor::from_slice::<i64>(&[0], &[]).unwrap());
+        let numbers = [
+            fp32("z", &[3], &[1.0, 2.0, 4.0]),
+            fp32("x", &[2], &[-1.0, 2.0]),
+        ];
+        let answer = graph
+            .compute([&numbers[..], &[axes]].concat(), None)
+            .await
+            .unwrap();
+        let values = |index: usize| answer[index].tensor.to_vec::<f32>().unwrap();
+        assert_eq!((&*answer[0].name, &*answer[1].name), ("y", "sum"), "{kind}");
+        assert_eq!(
+            (values(0), values(1)),
+            (vec![-1.0, 2.0], vec![7.0]),
+            "{kind}"
+        );
+        let missing = graph.compute(numbers.to_vec(), None).await.unwrap_err();
+        assert!(missing.to_string().contains("`axes` is missing"), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_made_up_for_the_warm_up_is_no_size_or_step_of_zero() {
+    for kind in BackendKind::ALL {
+        let Some(runtime) = runtime_with(kind) else {
+            continue;
+        };
+        // OpenVINO divides by the step, and a process ends by a division by zero.
+        let graph = load(&runtime, kind, network("steps.onnx"));
+        assert!(graph.stats().warm_up.is_some(), "{kind}");
+        let number = |name: &str, value: i32| {
+            NamedTensor::new(name, Tensor::from_slice(&[], &[value]).unwrap())
+        };
+        let inputs = vec![number("from", 2), number("to", 10), number("step", 3)];
+        let answer = graph.compute(inputs, None).await.unwrap();
+        assert_eq!(
+            answer[0].tensor.to_vec::<i32>().unwrap(),
+            [2, 5, 8],
+            "{kind}"
+        );
+    }
+}

@@ -12,6 +12,7 @@
 //! | `init_hostile` | an `init` that misbehaves as its configuration says |
 //! | `sockets` | imports `wasi:sockets`, which no handler is granted |
 //! | `tensors` | `infer` only: gives its tensors back, or runs a graph on them |
+//! | `conformance` | `infer` only: runs a graph by `wasi:nn`'s bare bindings |
 //!
 //! `wat/raw.wat` does what no compiler would let out: every trap there is, and the canonical
 //! ABI broken. `hostile.txt` and `raw.txt` list what those two are asked to do and how that

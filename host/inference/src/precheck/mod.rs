@@ -8,6 +8,7 @@
 mod bounds;
 mod onnx;
 mod openvino;
+mod ports;
 mod tensor;
 mod wire;
 
@@ -16,6 +17,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+pub(crate) use self::ports::declared;
 use crate::graph::{GraphFiles, GraphSpec};
 
 /// What is wrong with a network's file.

@@ -4,9 +4,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use half::{bf16, f16};
+
 use crate::backend::Session;
 use crate::graph::Signature;
-use crate::tensor::{NamedTensor, Tensor};
+use crate::tensor::{NamedTensor, Shape, Tensor, TensorType};
 
 /// Measured runs. The median of nine is steady within a few percent on a busy machine.
 const RUNS: usize = 9;
@@ -19,7 +21,7 @@ const MOST_BYTES: usize = 256 << 20;
 
 /// A graph's warm-up, shared by its sessions: all run, the first is measured.
 pub(super) struct WarmUp {
-    /// Zeros, with every dynamic dimension 1; `None` where they cannot be made or the graph refuses them.
+    /// As [`made_up`]; `None` where they cannot be made or the graph refuses them.
     inputs: Option<Vec<NamedTensor>>,
     bytes: usize,
     median: Option<Duration>,
@@ -27,7 +29,7 @@ pub(super) struct WarmUp {
 
 impl WarmUp {
     pub(super) fn of(signature: &Signature) -> Self {
-        let inputs = zeros(signature);
+        let inputs = made_up(signature);
         Self {
             bytes: inputs
                 .iter()
@@ -96,8 +98,9 @@ impl WarmUp {
     }
 }
 
-/// Zeros for every input, with every dynamic dimension 1.
-fn zeros(signature: &Signature) -> Option<Vec<NamedTensor>> {
+/// Zeros for every input, with every dynamic dimension 1; but ones for scalars and vectors, which may be sizes or steps:
+/// OpenVINO divides by some of them, and a process does not survive that by zero.
+fn made_up(signature: &Signature) -> Option<Vec<NamedTensor>> {
     let mut total = 0_usize;
     signature
         .inputs
@@ -105,8 +108,27 @@ fn zeros(signature: &Signature) -> Option<Vec<NamedTensor>> {
         .map(|port| {
             let (ty, shape) = (port.ty?, port.smallest()?);
             total = total.checked_add(shape.bytes(ty))?;
+            let tensor = |shape: Shape| match shape.rank() {
+                0 | 1 => ones(ty, shape),
+                _ => Some(Tensor::zeros(ty, shape)),
+            };
             (total <= MOST_BYTES)
-                .then(|| NamedTensor::new(port.name.clone(), Tensor::zeros(ty, shape)))
+                .then(|| tensor(shape))
+                .flatten()
+                .map(|tensor| NamedTensor::new(port.name.clone(), tensor))
         })
         .collect()
+}
+
+fn ones(ty: TensorType, shape: Shape) -> Option<Tensor> {
+    let one = match ty {
+        TensorType::Fp16 => f16::ONE.to_le_bytes().to_vec(),
+        TensorType::Bf16 => bf16::ONE.to_le_bytes().to_vec(),
+        TensorType::Fp32 => 1_f32.to_le_bytes().to_vec(),
+        TensorType::Fp64 => 1_f64.to_le_bytes().to_vec(),
+        TensorType::U8 => vec![1],
+        TensorType::I32 => 1_i32.to_le_bytes().to_vec(),
+        TensorType::I64 => 1_i64.to_le_bytes().to_vec(),
+    };
+    Tensor::new(ty, shape, one.repeat(shape.elements())).ok()
 }

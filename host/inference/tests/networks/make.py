@@ -104,3 +104,17 @@ network("slow",
            for step in range(times)],
         [("x", T.FLOAT, ["batch", side])], [("y", T.FLOAT, ["batch", side])],
         [nh.from_array(np.array([side, side], np.int64), "shape")])
+
+# An input that comes straight out again, and one without elements: OpenVINO renames the one and folds the other away.
+network("renamed",
+        [h.make_node("Dropout", ["x"], ["y"]), h.make_node("ReduceSum", ["z", "axes"], ["sum"], keepdims=0)],
+        [("axes", T.INT64, [0]), ("x", T.FLOAT, ["n"]), ("z", T.FLOAT, ["m"])],
+        [("y", T.FLOAT, ["n"]), ("sum", T.FLOAT, [])])
+
+# Scalars that are no measurements but say how far and in which steps: a step of zero is a division by zero.
+network("steps", [h.make_node("Range", ["from", "to", "step"], ["y"])],
+        [("from", T.INT32, []), ("to", T.INT32, []), ("step", T.INT32, [])], [("y", T.INT32, ["n"])])
+
+# Fails with any input whose shape does not hold its elements.
+network("refuses", [h.make_node("Reshape", ["x", "shape"], ["y"])],
+        [("x", T.FLOAT, ["n"]), ("shape", T.INT64, [2])], [("y", T.FLOAT, ["rows", "columns"])])

@@ -4,7 +4,6 @@
 //! It computes on the calling thread only, whatever `intra_op_threads` says, and has no bf16.
 
 mod plans;
-mod ports;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use self::plans::Plans;
 use super::{Backend, Network, Session, about, guarded, guarded_run, untransportable};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, GraphFiles, GraphSpec, Signature, Target};
+use crate::precheck;
 use crate::runtime::BackendStatus;
 use crate::tensor::{Element, MAX_RANK, NamedTensor, Shape, Tensor, TensorType};
 
@@ -72,7 +72,7 @@ fn read(path: &Path) -> Result<(InferenceModel, Signature, usize), String> {
     let proto = onnx
         .proto_model_for_read(&mut &*bytes)
         .map_err(|error| format!("this is no ONNX file: {error:#}"))?;
-    let signature = ports::signature(&proto)?;
+    let signature = precheck::declared(path).map_err(|refusal| refusal.to_string())?;
     let mut ports = signature.inputs.iter().chain(&signature.outputs);
     if let Some(port) = ports.find(|port| port.ty.is_some_and(|ty| datum_type(ty).is_none())) {
         return Err(format!("`{}` {NO_BF16}", port.name));

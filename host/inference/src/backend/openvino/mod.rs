@@ -16,6 +16,7 @@ use super::discover::{Library, Places};
 use super::{Backend, Network, Session, about, guarded, shape_of, untransportable};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, Dim, GraphFiles, GraphSpec, Port, Precision, Signature, Target};
+use crate::precheck;
 use crate::runtime::BackendStatus;
 use crate::tensor::{AlignedBytes, NamedTensor, Tensor, TensorType};
 
@@ -88,8 +89,18 @@ impl Backend for OpenVino {
                 GraphFiles::Onnx(path) => loaded.core.read(path, None),
                 GraphFiles::OpenVinoIr { xml, bin } => loaded.core.read(xml, Some(bin)),
             }?;
+            let inputs: Vec<Port> = model.inputs()?.into_iter().map(port).collect();
+            let declared = match &spec.files {
+                GraphFiles::Onnx(path) => {
+                    precheck::declared(path)
+                        .map_err(|refusal| refusal.to_string())?
+                        .inputs
+                }
+                GraphFiles::OpenVinoIr { .. } => inputs.clone(),
+            };
+            let (inputs, taken) = as_declared(inputs, declared);
             let signature = Signature {
-                inputs: model.inputs()?.into_iter().map(port).collect(),
+                inputs,
                 outputs: model.outputs()?.into_iter().map(port).collect(),
             };
             computes_as_told(&signature, spec.precision)?;
@@ -97,6 +108,7 @@ impl Backend for OpenVino {
             Ok(Box::new(OvNetwork {
                 compiled,
                 signature: Arc::new(signature),
+                taken: taken.into(),
                 _library: Arc::clone(loaded),
             }) as Box<dyn Network>)
         })
@@ -137,6 +149,40 @@ fn device(core: &Core, target: Target) -> Result<&'static CStr, String> {
             ))
         }
     }
+}
+
+/// The inputs as the network's file declares them, and which of them each input of OpenVINO's model is. One that it gave
+/// another name (an input that comes straight out again has the output's) is known by its place among those; one that
+/// it folded away, as it has no elements, is asked for all the same and not handed on.
+fn as_declared(inputs: Vec<Port>, declared: Vec<Port>) -> (Vec<Port>, Vec<usize>) {
+    let place = |name: &str| declared.iter().position(|port| *port.name == *name);
+    // What is folded away has no elements, and no name among OpenVINO's.
+    let mut nameless = declared.iter().enumerate().filter(|(index, port)| {
+        !port.shape.contains(&Dim::Fixed(0))
+            && !inputs
+                .iter()
+                .any(|input| place(&input.name) == Some(*index))
+    });
+    let taken: Option<Vec<usize>> = inputs
+        .iter()
+        .map(|input| place(&input.name).or_else(|| nameless.next().map(|(index, _)| index)))
+        .collect();
+    let Some(taken) = taken else {
+        // More than the file declares: then OpenVINO's own words are all there is.
+        let all = (0..inputs.len()).collect();
+        return (inputs, all);
+    };
+    let mut ports = declared;
+    for (input, index) in inputs.into_iter().zip(&taken) {
+        if let Some(port) = ports.get_mut(*index) {
+            // What OpenVINO worked out of types and dimensions may be more than is declared.
+            *port = Port {
+                name: Arc::clone(&port.name),
+                ..input
+            };
+        }
+    }
+    (ports, taken)
 }
 
 /// OpenVINO takes and gives fp64, but computes it in fp32: near, but not what the graph says.
@@ -236,6 +282,7 @@ struct OvNetwork {
     // Fields drop in order: the model before the library's core.
     compiled: Compiled,
     signature: Arc<Signature>,
+    taken: Arc<[usize]>,
     _library: Arc<Loaded>,
 }
 
@@ -248,6 +295,7 @@ impl Network for OvNetwork {
         Ok(Box::new(OvSession {
             request: self.compiled.request()?,
             signature: Arc::clone(&self.signature),
+            taken: Arc::clone(&self.taken),
         }))
     }
 }
@@ -255,6 +303,8 @@ impl Network for OvNetwork {
 struct OvSession {
     request: Request,
     signature: Arc<Signature>,
+    /// For each input of the model as OpenVINO has it, which of the signature's it is.
+    taken: Arc<[usize]>,
 }
 
 /// Graphs in use take one to four tensors; that many are passed without an allocation.
@@ -265,6 +315,11 @@ impl Session for OvSession {
         for input in inputs {
             fits_32_bits(&input.tensor).map_err(|words| about("input", &input.name, &words))?;
         }
+        let inputs: SmallVec<[&NamedTensor; USUAL_INPUTS]> = self
+            .taken
+            .iter()
+            .filter_map(|index| inputs.get(*index))
+            .collect();
         // The caller's bytes themselves where they lie aligned, else a copy: alive until the run is over.
         let elements: SmallVec<[AlignedBytes<'_>; USUAL_INPUTS]> = inputs
             .iter()
@@ -325,4 +380,44 @@ fn output_tensor(code: ElementCode, dims: &[i64], bytes: &[u8]) -> Result<Tensor
     let ty = tensor_type(code).ok_or_else(|| untransportable(element_name(code)))?;
     Tensor::new(ty, shape_of(dims)?, bytes.to_vec())
         .map_err(|error| format!("cannot be carried: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports(names: &[&str]) -> Vec<Port> {
+        let port = |name: &&str| Port {
+            name: (*name).into(),
+            ty: Some(TensorType::Fp32),
+            shape: Vec::new(),
+        };
+        names.iter().map(port).collect()
+    }
+
+    #[test]
+    fn inputs_have_the_names_of_the_file_and_those_folded_away_are_asked_for() {
+        let mut folded = ports(&["input", "x"]);
+        if let Some(port) = folded.first_mut() {
+            port.shape = vec![Dim::Fixed(0)];
+        }
+        let expected = (folded.clone(), vec![1]);
+        assert_eq!(as_declared(ports(&["y"]), folded), expected);
+        for (given, declared, names, taken) in [
+            (
+                &["a", "b"][..],
+                &["a", "b"][..],
+                &["a", "b"][..],
+                &[0, 1][..],
+            ),
+            (&["b", "a"], &["a", "b"], &["a", "b"], &[1, 0]),
+            (&["y"], &["x"], &["x"], &[0]),
+            (&["y", "b"], &["a", "b"], &["a", "b"], &[0, 1]),
+            (&["split"], &["input", "split"], &["input", "split"], &[1]),
+            (&["a", "b"], &["a"], &["a", "b"], &[0, 1]),
+        ] {
+            let expected = (ports(names), taken.to_vec());
+            assert_eq!(as_declared(ports(given), ports(declared)), expected);
+        }
+    }
 }
