@@ -1,6 +1,6 @@
 # The everyday commands. `make` alone lists them.
 
-.PHONY: help run test fuzz lint fmt handlers runtimes telemetry-tools embeddings bench dashboard-picture docs
+.PHONY: help run test fuzz lint fmt handlers runtimes telemetry-tools embeddings efficientnet bench dashboard-picture docs
 
 help: ## Lists the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ telemetry-tools: ## Brings the collector rotel into .tools/
 
 embeddings: ## Fetches all-MiniLM-L6-v2 and builds its handler into .models/embeddings
 	scripts/embeddings.sh
+
+efficientnet: ## Fetches EfficientNet-Lite0 and builds its handler into .models/efficientnet
+	scripts/efficientnet.sh
 
 bench: ## Measures the sandbox and the server against ONNX Runtime alone (bench/README.md)
 	scripts/bench.sh $(ARGS)

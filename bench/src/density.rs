@@ -181,9 +181,7 @@ impl Fleet {
     fn request(&self, index: usize) -> Vec<u8> {
         let path = format!("/predict?identifier={}", Fleet::name(index));
         match self.cases.first() {
-            Some(case) if Fleet::is_digits(index) => {
-                post(&path, "application/json", case.body.as_bytes())
-            }
+            Some(case) if Fleet::is_digits(index) => case.request(&path),
             _ => post(&path, "text/plain", b""),
         }
     }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     bare::Bare,
-    cases::{self, Case, most_probable},
+    cases::{self, Case, Digit, most_probable},
     onnx,
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Network {
     pub(crate) name: &'static str,
     /// The package's folder.
     pub(crate) package: PathBuf,
-    pub(crate) cases: Vec<Case>,
+    pub(crate) digits: Vec<Digit>,
 }
 
 impl Network {
@@ -68,7 +68,7 @@ impl Fixture {
                 handler.display()
             );
         }
-        let cases = cases::read(&digits.join("digits-golden.json"))?;
+        let cases = cases::digits(&digits.join("digits-golden.json"))?;
         let mut networks = Vec::new();
         for name in ["digits", "mlp"] {
             if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
@@ -81,7 +81,7 @@ impl Fixture {
             let network = Network {
                 name,
                 package: folder.path().join(name),
-                cases: cases.clone(),
+                digits: cases.clone(),
             };
             networks.push(network.write(&handler, &onnx)?);
         }
@@ -104,7 +104,8 @@ impl Network {
         fs::write(self.onnx(), onnx)?;
         fs::write(self.package.join("model.toml"), manifest(self.name))?;
         self.answer()?;
-        fs::write(self.cases_file(), serde_json::to_vec(&self.cases)?)?;
+        let cases: Vec<Case> = self.digits.iter().map(Digit::case).collect();
+        fs::write(self.cases_file(), serde_json::to_vec(&cases)?)?;
         Ok(self)
     }
 
@@ -112,11 +113,11 @@ impl Network {
     /// weights is right whatever it says, so what ONNX Runtime says is its right answer.
     fn answer(&mut self) -> anyhow::Result<()> {
         let mut bare = Bare::open(&self.onnx())?;
-        for case in &mut self.cases {
-            let digit = most_probable(&bare.run(&case.pixels)?);
+        for digit in &mut self.digits {
+            let probabilities = bare.run(&digit.pixels)?;
             match self.name {
-                "digits" => case.check_digit(digit)?,
-                _ => case.digit = digit,
+                "digits" => digit.check(&probabilities)?,
+                _ => digit.digit = most_probable(&probabilities),
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::{
     bare::Bare,
-    cases::{Case, most_probable},
+    cases::{Case, Digit},
     fixture::{Fixture, MAX_CONCURRENCY, Network, TIMEOUT_MS},
     machine::CpuTime,
     native::NativeDigits,
@@ -144,6 +144,7 @@ struct Bench {
 
 /// A case as the sandbox and its native twin are asked it.
 struct Asked {
+    digit: Digit,
     case: Case,
     request: Arc<Request>,
 }
@@ -172,16 +173,21 @@ impl Bench {
         };
         let component = std::fs::read(network.handler())?;
         let (handler, _) = sandbox.load(component, spec, Vec::new()).await?;
-        let asked = network.cases.iter().map(|case| Asked {
-            case: case.clone(),
-            request: Arc::new(Request {
+        let asked = network.digits.iter().map(|digit| {
+            let case = digit.case();
+            let request = Arc::new(Request {
                 // As long as the ids that the server makes.
                 id: "0198c0de-0000-7000-8000-000000000000".to_owned(),
                 content_type: Some("application/json".to_owned()),
                 headers: Vec::new(),
                 query: Vec::new(),
-                body: case.body.clone().into_bytes(),
-            }),
+                body: case.question.body.clone(),
+            });
+            Asked {
+                digit: digit.clone(),
+                case,
+                request,
+            }
         });
         Ok(Bench {
             handler,
@@ -219,7 +225,7 @@ enum Answer {
 impl Side<'_> {
     async fn answer(&mut self, call: &Call, asked: &Asked) -> anyhow::Result<Answer> {
         let answered = match self {
-            Side::Bare(bare) => return Ok(Answer::Probabilities(bare.run(&asked.case.pixels)?)),
+            Side::Bare(bare) => return Ok(Answer::Probabilities(bare.run(&asked.digit.pixels)?)),
             Side::Native(native) => native.answer(call, &asked.request).await,
             Side::Sandboxed(handler) => {
                 handler
@@ -243,7 +249,7 @@ impl Side<'_> {
         let took = start.elapsed();
         if index.is_multiple_of(CHECK_EVERY) {
             match answer {
-                Answer::Probabilities(all) => asked.case.check_digit(most_probable(&all))?,
+                Answer::Probabilities(all) => asked.digit.check(&all)?,
                 Answer::Body(body) => asked.case.check(&body)?,
             }
         }

@@ -1,5 +1,5 @@
 //! The load generator: a process of its own that asks on so many kept connections, each with
-//! its next request as soon as it has its answer.
+//! its next request as soon as it has its answer. Every answer is held to the right one.
 //!
 //! It runs on one thread and shares the machine with the server, so at saturation the two sides
 //! of a comparison pay the same for it.
@@ -17,21 +17,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cases::Case,
-    http::{Connection, post},
+    http::Connection,
     stats::{Samples, Summary},
 };
-
-/// Every so many answers are read and held to the right digit; all must be 200.
-const CHECK_EVERY: usize = 64;
 
 /// What to ask, where and for how long.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     #[arg(long)]
     address: SocketAddr,
-    /// The model.
+    /// What is posted to.
     #[arg(long)]
-    identifier: String,
+    path: String,
     /// Requests and right answers, as the benchmark writes them.
     #[arg(long)]
     cases: PathBuf,
@@ -72,12 +69,11 @@ struct Prepared {
 
 async fn load(args: Args) -> anyhow::Result<Loaded> {
     let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(&args.cases)?)?;
-    let path = format!("/predict?identifier={}", args.identifier);
     let prepared: Arc<Vec<Prepared>> = Arc::new(
         cases
             .into_iter()
             .map(|case| Prepared {
-                request: post(&path, "application/json", case.body.as_bytes()),
+                request: case.request(&args.path),
                 case,
             })
             .collect(),
@@ -126,7 +122,7 @@ async fn ask(
 ) -> anyhow::Result<(Samples, u64)> {
     let mut samples = Samples::with_capacity(1 << 16);
     let mut all = 0;
-    for (count, next) in prepared.iter().cycle().skip(first).enumerate() {
+    for next in prepared.iter().cycle().skip(first) {
         let start = Instant::now();
         let answer = connection.ask(&next.request).await?;
         let end = Instant::now();
@@ -134,9 +130,7 @@ async fn ask(
             let body = String::from_utf8_lossy(answer.body);
             bail!("the server answered {}: {body}", answer.status);
         }
-        if count.is_multiple_of(CHECK_EVERY) {
-            next.case.check(answer.body).context("over HTTP")?;
-        }
+        next.case.check(answer.body).context("over HTTP")?;
         all += 1;
         if end >= until {
             break;

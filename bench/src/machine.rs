@@ -127,6 +127,14 @@ impl Memory {
     }
 }
 
+/// The processes that a process has started.
+pub(crate) fn children(process: u32) -> anyhow::Result<Vec<u32>> {
+    let path = format!("/proc/{process}/task/{process}/children");
+    let all = fs::read_to_string(&path).context(path)?;
+    let all = all.split_ascii_whitespace().map(|id| Ok(id.parse()?));
+    all.collect()
+}
+
 /// Linux counts these in hundredths of a second, whatever the kernel's own clock (proc(5)).
 const MICROSECONDS_PER_TICK: f64 = 10_000.0;
 
@@ -134,6 +142,17 @@ impl CpuTime {
     /// Of this process.
     pub(crate) fn own() -> anyhow::Result<CpuTime> {
         CpuTime::at("/proc/self/stat")
+    }
+
+    /// Of several others together.
+    pub(crate) fn of_all(processes: &[u32]) -> anyhow::Result<CpuTime> {
+        let mut all = CpuTime::default();
+        for process in processes {
+            let one = CpuTime::of(*process)?;
+            all.user += one.user;
+            all.system += one.system;
+        }
+        Ok(all)
     }
 
     /// Of another.

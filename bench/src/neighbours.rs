@@ -170,11 +170,7 @@ fn prepare(
         .into_iter()
         .next()
         .context("no cases")?;
-    let request = post(
-        "/predict?identifier=neighbour",
-        "application/json",
-        case.body.as_bytes(),
-    );
+    let request = case.request("/predict?identifier=neighbour");
     on_this_thread(async {
         wait(process, address, &get("/readyz"), None).await?;
         for (name, handler, limits) in models {

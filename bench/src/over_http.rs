@@ -173,7 +173,7 @@ impl TheServer {
         let output = Command::new(std::env::current_exe()?)
             .arg("load")
             .args(["--address", &self.address.to_string()])
-            .args(["--identifier", identifier])
+            .args(["--path", &format!("/predict?identifier={identifier}")])
             .arg("--cases")
             .arg(network.cases_file())
             .args(["--connections", &connections.to_string()])

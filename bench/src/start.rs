@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     fixture::{FILES, Fixture, Network},
-    http::{Connection, post},
+    http::Connection,
     plan::Plan,
     program::{Program, Running, get, upload, wait},
     stats::median,
@@ -141,8 +141,8 @@ async fn first_answer(
     address: SocketAddr,
     network: &Network,
 ) -> anyhow::Result<()> {
-    let case = network.cases.first().context("there are no cases")?;
+    let case = network.digits.first().context("there are no cases")?.case();
     let path = format!("/predict?identifier={}", network.name);
-    let request = post(&path, "application/json", case.body.as_bytes());
-    wait(running, address, &request, Some(case)).await
+    let request = case.request(&path);
+    wait(running, address, &request, Some(&case)).await
 }

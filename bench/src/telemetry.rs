@@ -18,7 +18,6 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     cases::{self, Case},
-    http::post,
     load::Loaded,
     machine::{CpuTime, Machine},
     program::{Program, Running, find, wait},
@@ -171,11 +170,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn ready(process: &mut Running, address: SocketAddr, case: &Case) -> anyhow::Result<()> {
-    let request = post(
-        "/predict?identifier=digits",
-        "application/json",
-        case.body.as_bytes(),
-    );
+    let request = case.request("/predict?identifier=digits");
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
@@ -189,7 +184,7 @@ impl Side {
         let output = Command::new(std::env::current_exe()?)
             .arg("load")
             .args(["--address", &self.address.to_string()])
-            .args(["--identifier", "digits"])
+            .args(["--path", "/predict?identifier=digits"])
             .arg("--cases")
             .arg(cases)
             .args(["--connections", &connections.to_string()])

@@ -14,7 +14,7 @@ use aegis_inference::{
 };
 
 use super::{
-    Args, BARE, BareRow, CALLERS, Figures, Network, Report, Row, Side,
+    Args, BARE, BareRow, CALLERS, Figures, Network, Report, Row,
     bare_loop::{BareLoop, inputs},
     in_turns,
 };
@@ -71,11 +71,10 @@ pub(super) fn measure(
         .enable_all()
         .build()?;
     for callers in CALLERS {
-        let measured = in_turns(rounds, |side| {
-            let graph = if side == Side::On { &on } else { &off };
+        let measured = in_turns(rounds, [(&off, false), (&on, true)], |(graph, shared)| {
             let figures = executor.block_on(saturate(graph, &inputs, callers, window))?;
-            let of_bare = match (side, figures.mean_batch) {
-                (Side::On, Some(batch)) => figures.requests_per_second / bare.at(batch, window)?,
+            let of_bare = match figures.mean_batch {
+                Some(batch) if shared => figures.requests_per_second / bare.at(batch, window)?,
                 _ => 0.0,
             };
             Ok((figures, of_bare))

@@ -1,11 +1,12 @@
 //! What sharing runs gains, and what the scheduler takes of it: requests a second through `Graph::compute` beside a
-//! bare loop over ONNX Runtime that is handed whole batches, and, over HTTP, the real program with a sandboxed handler
-//! before the graph.
+//! bare loop over ONNX Runtime that is handed whole batches; over HTTP, the real program with a sandboxed handler before
+//! the graph; and beside that the same work as people write it by hand.
 //!
 //! Every network is there twice, with `batching = false` and as it is without a word about it. Sides take turns within
 //! a round; ratios are of one round.
 
 mod bare_loop;
+mod fastapi;
 mod in_process;
 mod over_http;
 mod table;
@@ -18,11 +19,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     bare,
-    cases::{self, Case},
+    cases::{self, Case, Digit, Question, most_probable},
     machine::Machine,
     onnx, say,
     stats::median,
@@ -73,8 +74,19 @@ const TOKENS: u32 = 16;
 struct Network {
     name: &'static str,
     onnx: PathBuf,
-    /// Asked over HTTP through the handler of digits, and what is right.
-    cases: Option<Vec<Case>>,
+    /// The package whose handler asks it over HTTP.
+    package: PathBuf,
+    /// What fetches the package, if it is not committed.
+    script: Option<&'static str>,
+    asked: Asked,
+}
+
+/// What is asked over HTTP.
+enum Asked {
+    /// Digits, by their handler; the network's answers are known.
+    Digits(Vec<Case>),
+    /// Something else: right is what is answered alone.
+    Questions(Vec<Question>),
 }
 
 /// All that was measured.
@@ -87,6 +99,7 @@ struct Report {
     bare: Vec<BareRow>,
     in_process: Vec<Row>,
     over_http: Vec<Row>,
+    beside_fastapi: Vec<Beside>,
 }
 
 /// The bare loop at one size of batch.
@@ -108,6 +121,17 @@ struct Row {
     gain: f64,
     /// In process: with shared runs, over a bare loop at the mean batch that was reached.
     of_bare: Option<f64>,
+}
+
+/// The real program, and what people write by hand.
+#[derive(Serialize)]
+struct Beside {
+    network: &'static str,
+    connections: usize,
+    aegis: Figures,
+    fastapi: Figures,
+    /// Of a round, requests a second of Aegis over those of FastAPI.
+    ratio: f64,
 }
 
 /// One side: medians of the rounds.
@@ -146,6 +170,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bare: Vec::new(),
         in_process: Vec::new(),
         over_http: Vec::new(),
+        beside_fastapi: Vec::new(),
     };
     for network in &networks {
         say(&format!("{}: in process", network.name));
@@ -153,7 +178,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             .with_context(|| network.name)?;
     }
     if !args.in_process {
-        over_http::measure(&mut report, &networks, args, folder.path(), rounds, window)?;
+        let server = over_http::Server::start(&networks, args, folder.path())?;
+        over_http::measure(&mut report, &server, rounds, window)?;
+        fastapi::measure(&mut report, &server, folder.path(), rounds, window)?;
     }
     let text = match args.output {
         crate::Output::Text => table::of(&report),
@@ -164,43 +191,54 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn networks(folder: &Path, only: &[String]) -> anyhow::Result<Vec<Network>> {
-    let cases = cases::read(Path::new("models/digits/digits-golden.json"))?;
+    let digits = cases::digits(Path::new("models/digits/digits-golden.json"))?;
     let mlp = folder.join("mlp.onnx");
     fs::write(&mlp, onnx::mlp())?;
+    let by_digits = |name, onnx: PathBuf| {
+        anyhow::Ok(Network {
+            name,
+            package: "models/digits".into(),
+            script: None,
+            asked: Asked::Digits(known(&onnx, &digits)?),
+            onnx,
+        })
+    };
     let mut all = vec![
-        Network {
-            name: "digits",
-            onnx: "models/digits/digits.onnx".into(),
-            cases: Some(cases.clone()),
-        },
-        Network {
-            name: "mlp",
-            onnx: mlp,
-            cases: Some(cases),
-        },
+        by_digits("digits", "models/digits/digits.onnx".into())?,
+        by_digits("mlp", mlp)?,
         Network {
             name: "spam",
             onnx: "models/spam/spam.onnx".into(),
-            cases: None,
+            package: "models/spam".into(),
+            script: None,
+            asked: Asked::Questions(mails()?),
         },
         Network {
             name: "minilm",
             onnx: ".models/embeddings/minilm.onnx".into(),
-            cases: None,
+            package: ".models/embeddings".into(),
+            script: Some("scripts/embeddings.sh"),
+            asked: Asked::Questions(SENTENCES.map(sentence).into()),
         },
         Network {
             name: "efficientnet",
             onnx: ".models/efficientnet/efficientnet-lite0.onnx".into(),
-            cases: None,
+            package: ".models/efficientnet".into(),
+            script: Some("scripts/efficientnet.sh"),
+            asked: Asked::Questions(photos()?),
         },
     ];
     all.retain(|network| {
         let wanted = only.is_empty() || only.iter().any(|name| name == network.name);
         if wanted && !network.onnx.is_file() {
             say(&format!(
-                "{} is left out: {} is not there",
+                "{} is left out: {} is not there{}",
                 network.name,
-                network.onnx.display()
+                network.onnx.display(),
+                network
+                    .script
+                    .map(|script| format!("; {script} brings it"))
+                    .unwrap_or_default()
             ));
         }
         wanted && network.onnx.is_file()
@@ -211,41 +249,100 @@ fn networks(folder: &Path, only: &[String]) -> anyhow::Result<Vec<Network>> {
     Ok(all)
 }
 
+/// The digits with the answers that ONNX Runtime alone gives: a network of random weights is right whatever it says.
+fn known(onnx: &Path, digits: &[Digit]) -> anyhow::Result<Vec<Case>> {
+    let mut bare = bare::Bare::open(onnx)?;
+    let seen = digits.iter().map(|digit| {
+        let probabilities = bare.run(&digit.pixels)?;
+        let seen = Digit {
+            digit: most_probable(&probabilities),
+            ..digit.clone()
+        };
+        Ok(seen.case())
+    });
+    seen.collect()
+}
+
+/// The mails that the spam network's answers were recorded of.
+fn mails() -> anyhow::Result<Vec<Question>> {
+    #[derive(Deserialize)]
+    struct Goldens {
+        cases: Vec<Mail>,
+    }
+    #[derive(Deserialize, Serialize)]
+    struct Mail {
+        text: String,
+    }
+    let golden = Path::new("models/spam/spam-golden.json");
+    let read = fs::read(golden).with_context(|| golden.display().to_string())?;
+    let Goldens { cases } = serde_json::from_slice(&read)?;
+    let mails = cases
+        .iter()
+        .map(|mail| Ok(Question::json(serde_json::to_string(mail)?)));
+    mails.collect()
+}
+
+/// Each is 14 words of the tokenizer's, so [`TOKENS`] with the two that every text is put between.
+const SENTENCES: [&str; 4] = [
+    "the quick brown fox jumps over the lazy dog and runs into the woods",
+    "he drove to the stadium in the rain and found that it was closed",
+    "the weather is so lovely today that we will have lunch in the garden",
+    "she wrote a long letter to her sister about the house by the river",
+];
+
+fn sentence(text: &str) -> Question {
+    Question::json(format!("{{\"texts\":[\"{text}\"]}}"))
+}
+
+/// The example's photos.
+fn photos() -> anyhow::Result<Vec<Question>> {
+    let samples = Path::new("examples/efficientnet/samples");
+    let photos = ["cat.jpg", "coffee.jpg"].map(|name| {
+        let photo = samples.join(name);
+        Ok(Question {
+            content_type: "image/jpeg".to_owned(),
+            body: fs::read(&photo).with_context(|| photo.display().to_string())?,
+        })
+    });
+    photos.into_iter().collect()
+}
+
 /// Both sides in turns, a round after the other; who begins changes, so that neither gains by coming first.
-fn in_turns<T>(
+fn in_turns<S: Copy, T>(
     rounds: usize,
-    mut side: impl FnMut(Side) -> anyhow::Result<T>,
+    [first, second]: [S; 2],
+    mut turn: impl FnMut(S) -> anyhow::Result<T>,
 ) -> anyhow::Result<Vec<(T, T)>> {
     (0..rounds)
         .map(|round| {
             Ok(if round % 2 == 0 {
-                let off = side(Side::Off)?;
-                (off, side(Side::On)?)
+                let one = turn(first)?;
+                (one, turn(second)?)
             } else {
-                let on = side(Side::On)?;
-                (side(Side::Off)?, on)
+                let other = turn(second)?;
+                (turn(first)?, other)
             })
         })
         .collect()
 }
 
-/// Without shared runs, or with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Off,
-    On,
+/// A figure of the second side over that of the first, of the same round: the median.
+fn median_ratio(rounds: &[(Figures, Figures)], figure: fn(&Figures) -> f64) -> f64 {
+    median(
+        rounds
+            .iter()
+            .map(|(first, second)| figure(second) / figure(first)),
+    )
 }
 
 impl Row {
     fn of(network: &'static str, callers: usize, rounds: &[(Figures, Figures)]) -> Row {
-        let gains = rounds
-            .iter()
-            .map(|(off, on)| on.requests_per_second / off.requests_per_second);
+        let gain = median_ratio(rounds, |figures| figures.requests_per_second);
         let (off, on): (Vec<_>, Vec<_>) = rounds.iter().copied().unzip();
         Row {
             network,
             callers,
-            gain: median(gains),
+            gain,
             off: Figures::median_of(&off),
             on: Figures::median_of(&on),
             of_bare: None,

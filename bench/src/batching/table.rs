@@ -62,5 +62,28 @@ pub(super) fn of(report: &Report) -> String {
             );
         }
     }
+    if !report.beside_fastapi.is_empty() {
+        let _ = writeln!(
+            text,
+            "\nbeside FastAPI connections  Aegis: req/s  median us   p99 us   FastAPI: req/s  median us   p99 us  ratio   CPU us Aegis  FastAPI"
+        );
+    }
+    for row in &report.beside_fastapi {
+        let _ = writeln!(
+            text,
+            "{:<14} {:>11} {:13.0} {:10.0} {:8.0} {:16.0} {:10.0} {:8.0} {:6.2} {:14.1} {:8.1}",
+            row.network,
+            row.connections,
+            row.aegis.requests_per_second,
+            row.aegis.median_us,
+            row.aegis.p99_us,
+            row.fastapi.requests_per_second,
+            row.fastapi.median_us,
+            row.fastapi.p99_us,
+            row.ratio,
+            row.aegis.cpu_us.unwrap_or_default(),
+            row.fastapi.cpu_us.unwrap_or_default(),
+        );
+    }
     text
 }

@@ -1,7 +1,6 @@
 //! What callers send: 64 numbers as JSON, or a picture.
 
 use aegis_guest::{Failure, FromRequest, Json, Request, check};
-use image::ImageFormat;
 use serde::Deserialize;
 
 use crate::{frame, picture};
@@ -19,10 +18,9 @@ impl FromRequest<'_> for Pixels {
     const ACCEPTS: &'static [&'static str] = &["application/json", "image/png", "image/jpeg"];
 
     fn from_request(request: &Request) -> Result<Self, Failure> {
-        if request.is("image/png") {
-            from_picture(&request.body, ImageFormat::Png)
-        } else if request.is("image/jpeg") {
-            from_picture(&request.body, ImageFormat::Jpeg)
+        if let Some(format) = pictures::format(request) {
+            let ink = picture::ink(&request.body, format)?;
+            Ok(Self(frame::fit(&ink)))
         } else if Json::<Body>::accepts(request) {
             let Json(Body { pixels }) = Json::from_request(request)?;
             check::length("/pixels", &pixels, 64, "numbers")?;
@@ -35,9 +33,4 @@ impl FromRequest<'_> for Pixels {
             ))
         }
     }
-}
-
-fn from_picture(body: &[u8], format: ImageFormat) -> Result<Pixels, Failure> {
-    let ink = picture::ink(body, format)?;
-    Ok(Pixels(frame::fit(&ink)))
 }

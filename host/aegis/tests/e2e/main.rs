@@ -18,6 +18,7 @@ mod backends;
 mod batching;
 mod cli;
 mod drain;
+mod efficientnet;
 mod embeddings;
 mod examples;
 mod harness;

@@ -69,6 +69,12 @@ pub(crate) fn embeddings() -> bool {
     is_there(".models/embeddings", &files, "embeddings.sh")
 }
 
+/// Whether the model `efficientnet` is there. Where it must be, its absence fails.
+pub(crate) fn efficientnet() -> bool {
+    let files = ["model.toml", "efficientnet.wasm", "efficientnet-lite0.onnx"];
+    is_there(".models/efficientnet", &files, "efficientnet.sh")
+}
+
 /// Whether the collector that telemetry is sent to is there. Where it must be, its absence fails.
 fn rotel() -> bool {
     is_there(".tools/rotel", &["rotel-agent"], "telemetry-tools.sh")
