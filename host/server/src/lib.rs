@@ -21,6 +21,7 @@ mod models;
 mod predictor;
 mod residency;
 mod serve;
+mod sessions;
 mod version;
 
 /// Of inference: what a program that serves needs to set up, and what it may ask of a network.

@@ -30,12 +30,14 @@ mod trace;
 
 pub use gauge::GaugeHandle;
 pub use http::{EndpointMetrics, HttpMetrics, InFlightGuard, UNMATCHED_ENDPOINT};
-pub use inference::{GraphMetrics, InferenceMetrics, VersionMetrics};
+pub use inference::{GraphMetrics, InferenceMetrics, SessionMetrics, VersionMetrics};
 pub use label::method;
 pub use log::{LogError, LogFormat, check_log_filter, init_logs};
 pub use markdown::metrics_markdown;
 pub use otlp::{EndpointError, OtlpConfig, OtlpEndpoint, OtlpProtocol};
-pub use outcome::{CircuitState, Limit, Outcome, RuntimeName, TrapReason, UnloadReason};
+pub use outcome::{
+    CircuitState, Limit, Outcome, RuntimeName, SessionEviction, TrapReason, UnloadReason,
+};
 pub use runtime::RuntimeHandle;
 pub use table::{METRICS, MetricKind, MetricSpec, metric};
 pub use telemetry::{PROMETHEUS_CONTENT_TYPE, SERIES_PER_METRIC, Telemetry, TelemetryError};

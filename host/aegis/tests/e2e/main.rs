@@ -36,6 +36,7 @@ mod predict_refused;
 mod refusal_by_handler;
 mod residency;
 mod restart;
+mod sessions;
 mod slo;
 mod snapshot;
 mod telemetry;

@@ -37,6 +37,7 @@ use crate::{
     load::{Loader, PackageLoadError},
     predictor::Predictor,
     residency::{Candidate, LOADS_AT_ONCE, LastUse, Residency},
+    sessions::Sessions,
     version::LoadedVersion,
 };
 
@@ -157,6 +158,7 @@ impl Models {
             sandbox,
             runtime,
             graph_loader,
+            sessions: Sessions::default(),
             telemetry,
             ceilings: config.ceilings,
         };
@@ -424,6 +426,7 @@ impl Models {
             .registry
             .delete_version(name, version, who)
             .await?;
+        self.inner.loader.sessions.forget(name, Some(version));
         let entry = self.inner.entries.read().get(name).cloned();
         if let Some(entry) = entry {
             self.let_go(entry.unload(version), UnloadReason::Deleted);
@@ -446,6 +449,7 @@ impl Models {
                 let gone = std::mem::take(&mut entry.state.write().loaded);
                 self.let_go(gone, UnloadReason::Deleted);
             }
+            self.inner.loader.sessions.forget(name, None);
         }
         Ok(deleted?)
     }
