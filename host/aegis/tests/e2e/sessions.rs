@@ -220,3 +220,21 @@ async fn of_two_requests_of_one_session_at_once_one_is_kept_and_the_other_is_tol
     assert!(message.contains("one after the other"), "{message}");
     assert_eq!(found(&server, "both&do=get&key=ann", "").await, "quick");
 }
+
+#[tokio::test]
+async fn a_version_that_was_unloaded_finds_its_sessions_again() {
+    let server = Start::new().flag("--memory-budget-mib", "1");
+    let server = server.ready().await;
+    server.upload(&package("keeps", "")).await.is(201);
+    found(&server, "keeps&do=keep&key=ann", "kept").await;
+    // There is room for two or three.
+    for other in ["other-1", "other-2", "other-3", "other-4"] {
+        server.upload(&package(other, "")).await.is(201);
+    }
+    eventually("the version's unloading", async || {
+        let health = server.get("/health").await.json();
+        (health["models"][0]["state"] == "unloaded").then_some(())
+    })
+    .await;
+    assert_eq!(found(&server, "keeps&do=get&key=ann", "").await, "kept");
+}
