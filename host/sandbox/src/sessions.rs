@@ -241,8 +241,8 @@ impl SessionStore {
         kept.swept = true;
         let (store, pause) = (Weak::clone(&self.this), self.bounds.time_to_live);
         runtime.spawn(async move {
-            // The first cannot expire before; later ones go at most a tenth of their time, and a second,
-            // after it is up, for one wake-up for many.
+            // The first cannot expire before. Later ones go up to a tenth of their time after it
+            // is up (a second at least), so that one wake-up serves many.
             let mut wait = pause;
             loop {
                 tokio::time::sleep(wait).await;
