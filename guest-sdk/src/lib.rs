@@ -59,7 +59,8 @@
 //!
 //! [`Context::graph`] opens a graph and [`Graph::run`] runs it on typed [`Tensor`]s;
 //! [`Context::config`] reads the manifest's `[config]`; [`Context::flag`] raises a safety
-//! flag and [`Context::record`] puts a value into the request's log line. What the handler
+//! flag and [`Context::record`] puts a value into the request's log line;
+//! [`Context::session`] keeps bytes between the requests of a session. What the handler
 //! prints becomes log lines too.
 //!
 //! # Work that is done once
@@ -110,6 +111,7 @@ mod json;
 mod macros;
 mod request;
 mod response;
+mod session;
 mod state;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
@@ -129,5 +131,6 @@ pub use crate::{
     infer::{InferenceRequest, InferenceResponse, NamedTensor, Parameter},
     request::Request,
     response::{IntoResponse, Response},
+    session::{Session, SessionError},
     tensor::{Datatype, Element, GraphElement, Tensor, TensorType, Values},
 };

@@ -73,6 +73,27 @@ impl FakeHost {
         self
     }
 
+    /// Has this kept of a session, as an earlier request would have left it, or another one
+    /// that is under way.
+    pub fn keep(&self, session: &str, state: &[u8]) {
+        let mut host = self.0.0.borrow_mut();
+        host.last_revision += 1;
+        let kept = (state.to_vec(), host.last_revision);
+        host.sessions.insert(session.to_owned(), kept);
+    }
+
+    /// Lets go of a session, as a host does when its time is up.
+    pub fn let_go(&self, session: &str) {
+        self.0.0.borrow_mut().sessions.remove(session);
+    }
+
+    /// What is kept of a session.
+    #[must_use]
+    pub fn kept(&self, session: &str) -> Option<Vec<u8>> {
+        let host = self.0.0.borrow();
+        host.sessions.get(session).map(|(state, _)| state.clone())
+    }
+
     /// The context of a request without a body.
     #[must_use]
     pub fn context(&self) -> Context {

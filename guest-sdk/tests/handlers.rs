@@ -4,7 +4,7 @@
 
 use aegis_guest::{
     Context, Either, ErrorCode, Failure, FromRequest, GraphError, Json, NamedTensor, Request,
-    Response, Startup, Tensor, Text, bf16, f16,
+    Response, SessionError, Startup, Tensor, Text, bf16, f16,
     testing::{FakeError, FakeHost, problem},
 };
 
@@ -238,4 +238,55 @@ mod every_form_of_the_macro_type_checks {
     aegis_guest::handler! { init: load, predict: predict_with }
     aegis_guest::handler! { init: load, infer: infer_with }
     aegis_guest::handler! { init: load, predict: predict_with, infer: infer_with }
+}
+
+#[test]
+fn a_session_is_read_kept_and_forgotten() {
+    let host = FakeHost::new();
+    host.keep("ann", b"before");
+    let ctx = host.context();
+    let mut session = ctx.session("ann").unwrap();
+    assert_eq!(session.state(), Some(&b"before"[..]));
+    session.keep(b"now").unwrap();
+    session.keep(b"later").unwrap();
+    assert_eq!(host.kept("ann"), Some(b"later".to_vec()));
+    session.forget().unwrap();
+    assert_eq!((session.state(), host.kept("ann")), (None, None));
+    session.keep(b"anew").unwrap();
+    assert_eq!(host.kept("ann"), Some(b"anew".to_vec()));
+}
+
+#[test]
+fn what_another_request_kept_meanwhile_is_not_lost() {
+    let host = FakeHost::new();
+    let ctx = host.context();
+    let mut session = ctx.session("ann").unwrap();
+    host.keep("ann", b"the other's");
+    let conflict = session.keep(b"mine").unwrap_err();
+    assert!(matches!(conflict, SessionError::Conflict { .. }));
+    assert_eq!(session.forget().unwrap_err(), conflict);
+    assert_eq!(host.kept("ann"), Some(b"the other's".to_vec()));
+    let failure = Failure::from(conflict);
+    assert!(
+        matches!(&failure, Failure::InvalidInput(problem) if problem.message.contains("one after the other"))
+    );
+
+    // So it is when the host let go of what was read.
+    let mut session = ctx.session("ann").unwrap();
+    host.let_go("ann");
+    assert!(session.keep(b"mine").is_err());
+}
+
+#[test]
+fn a_sessions_key_and_state_have_bounds() {
+    let ctx = FakeHost::new().context();
+    for key in ["", &"k".repeat(257)] {
+        let error = ctx.session(key).unwrap_err();
+        assert!(matches!(error, SessionError::InvalidKey { .. }), "{error}");
+        assert!(matches!(Failure::from(error), Failure::InvalidInput(_)));
+    }
+    let mut session = ctx.session("ann").unwrap();
+    let error = session.keep(&vec![0; (64 << 10) + 1]).unwrap_err();
+    assert!(error.to_string().contains("65537 bytes"), "{error}");
+    assert!(matches!(Failure::from(error), Failure::Internal(_)));
 }

@@ -1,14 +1,12 @@
 //! Sentence embeddings: texts in, one vector of 384 numbers each out.
 //!
-//! `tokens` turns texts into the network's three inputs. Its tokenizer takes tens of
+//! The crate `minilm` turns texts into the network's three inputs. Its tokenizer takes tens of
 //! milliseconds to make, so `lifecycle.init` makes it, once, at upload; requests start from
 //! the memory that this left.
 
-mod tokens;
-
-use aegis_guest::{Context, Failure, Json, Tensor, Values};
+use aegis_guest::{Context, Failure, Json, Startup, Values};
+use minilm::Encoder;
 use serde::{Deserialize, Serialize, Serializer};
-use tokens::Encoder;
 
 /// What the answers call the model.
 const MODEL: &str = "all-MiniLM-L6-v2";
@@ -58,25 +56,20 @@ fn predict(
     Json(input): Json<Input>,
 ) -> Result<Json<Answer>, Failure> {
     check(&input.texts)?;
-    let batch = encoder.encode(&input.texts)?;
+    let (batch, truncated) = encoder.texts(&input.texts)?;
     ctx.record("texts", input.texts.len() as f64);
     ctx.record("tokens", batch.tokens as f64);
     let embeddings = if input.texts.is_empty() {
         None
     } else {
-        let shape = [u32::try_from(input.texts.len())?, batch.sequence];
-        let outputs = ctx.graph("minilm")?.run(&[
-            ("input_ids", Tensor::new(&shape, &batch.ids)),
-            ("attention_mask", Tensor::new(&shape, &batch.mask)),
-            ("token_type_ids", Tensor::new(&shape, &batch.types)),
-        ])?;
+        let outputs = ctx.graph("minilm")?.run(&batch.inputs())?;
         Some(outputs.get::<f32>("sentence_embedding")?)
     };
     Ok(Json(Answer {
         model: MODEL,
         dimensions: DIMENSIONS,
         embeddings: Embeddings(embeddings),
-        truncated: batch.truncated,
+        truncated,
     }))
 }
 
@@ -101,4 +94,10 @@ fn check(texts: &[String]) -> Result<(), Failure> {
     }
 }
 
-aegis_guest::handler! { init: tokens::load, predict: predict }
+/// What `lifecycle.init` runs.
+fn load(_: &Startup) -> Result<Encoder, Failure> {
+    // What is cut off is not read, so nothing need overlap.
+    Ok(Encoder::load(0)?)
+}
+
+aegis_guest::handler! { init: load, predict: predict }

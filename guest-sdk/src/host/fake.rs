@@ -6,6 +6,7 @@ use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc};
 use super::NnError;
 use crate::{
     ErrorCode, Tensors,
+    bindings::host::aegis::inference::sessions::{Condition, Error, Session},
     tensor::{Tensor as GuestTensor, TensorType},
 };
 
@@ -20,7 +21,13 @@ pub(crate) struct State {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) flags: Vec<String>,
     pub(crate) records: Vec<(String, f64)>,
+    pub(crate) sessions: BTreeMap<String, (Vec<u8>, u64)>,
+    pub(crate) last_revision: u64,
 }
+
+/// A session's bounds in a host that was told no other.
+const MAX_KEY: usize = 256;
+const MAX_STATE: usize = 64 << 10;
 
 /// Shared by the test and the contexts it makes.
 #[derive(Clone, Default)]
@@ -36,8 +43,72 @@ impl Host {
         self.0.borrow_mut().flags.push(reason.to_owned());
     }
 
+    pub(crate) fn session(&self, key: &str) -> Result<Option<Session>, Error> {
+        check_key(key)?;
+        let state = self.0.borrow();
+        Ok(state.sessions.get(key).map(|(value, revision)| Session {
+            value: value.clone(),
+            revision: *revision,
+        }))
+    }
+
+    pub(crate) fn keep_session(
+        &self,
+        key: &str,
+        value: &[u8],
+        condition: Condition,
+    ) -> Result<u64, Error> {
+        check_key(key)?;
+        if value.len() > MAX_STATE {
+            return Err(Error::TooLarge(format!(
+                "{} bytes of one session, over the limit of {MAX_STATE} (limits.session_kib)",
+                value.len()
+            )));
+        }
+        let mut state = self.0.borrow_mut();
+        state.check(key, condition)?;
+        state.last_revision += 1;
+        let revision = state.last_revision;
+        let kept = (value.to_vec(), revision);
+        state.sessions.insert(key.to_owned(), kept);
+        Ok(revision)
+    }
+
+    pub(crate) fn forget_session(&self, key: &str, condition: Condition) -> Result<(), Error> {
+        check_key(key)?;
+        let mut state = self.0.borrow_mut();
+        state.check(key, condition)?;
+        state.sessions.remove(key);
+        Ok(())
+    }
+
     pub(crate) fn record(&self, name: &str, value: f64) {
         self.0.borrow_mut().records.push((name.to_owned(), value));
+    }
+}
+
+impl State {
+    fn check(&self, key: &str, condition: Condition) -> Result<(), Error> {
+        let current = self.sessions.get(key).map(|(_, revision)| *revision);
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => current.is_none(),
+            Condition::Revision(revision) => current == Some(revision),
+        };
+        if holds {
+            Ok(())
+        } else {
+            Err(Error::Conflict(current))
+        }
+    }
+}
+
+fn check_key(key: &str) -> Result<(), Error> {
+    match key.len() {
+        1..=MAX_KEY => Ok(()),
+        bytes => Err(Error::InvalidKey(format!(
+            "a session's key has 1 to {MAX_KEY} bytes, not {bytes}"
+        ))),
     }
 }
 

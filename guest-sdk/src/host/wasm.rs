@@ -1,9 +1,9 @@
-//! The real host: wasi:nn, wasi:config and signals, as imported by the component.
+//! The real host: wasi:nn, wasi:config, signals and sessions, as imported by the component.
 
 use super::NnError;
 use crate::{
     bindings::host::{
-        aegis::inference::signals,
+        aegis::inference::{sessions, signals},
         wasi::{
             config::store,
             nn::{errors, graph, inference},
@@ -27,6 +27,27 @@ impl Host {
 
     pub(crate) fn flag(&self, reason: &str) {
         signals::flag(reason);
+    }
+
+    pub(crate) fn session(&self, key: &str) -> Result<Option<sessions::Session>, sessions::Error> {
+        sessions::get(key)
+    }
+
+    pub(crate) fn keep_session(
+        &self,
+        key: &str,
+        state: &[u8],
+        condition: sessions::Condition,
+    ) -> Result<u64, sessions::Error> {
+        sessions::set(key, state, condition)
+    }
+
+    pub(crate) fn forget_session(
+        &self,
+        key: &str,
+        condition: sessions::Condition,
+    ) -> Result<(), sessions::Error> {
+        sessions::delete(key, condition)
     }
 
     pub(crate) fn record(&self, name: &str, value: f64) {

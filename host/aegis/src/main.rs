@@ -14,8 +14,7 @@ use clap::{Parser, Subcommand};
 
 use commands::{
     inspect, loadtest, models, new, predict, promote, push, serve, simulate, slo, token, traffic,
-    tune,
-    worker,
+    tune, worker,
 };
 
 /// Fewer page faults and system calls than the system's allocator under load, and memory

@@ -14,7 +14,10 @@ use crate::prepare::PrepareError;
 pub const GRANTED: &[(&str, &str)] = &[
     ("wasi:nn/", "networks: the model's own graphs, by name"),
     ("wasi:config/store", "the manifest's [config]"),
-    ("aegis:inference/", "signals and the contract's types"),
+    (
+        "aegis:inference/",
+        "signals, sessions and the contract's types",
+    ),
     ("wasi:io/", "streams and polling"),
     ("wasi:clocks/", "monotonic and wall clock"),
     ("wasi:random/", "random numbers"),
@@ -54,6 +57,9 @@ impl Exports {
 pub(crate) const PREDICT: &str = "aegis:inference/predict";
 pub(crate) const INFER: &str = "aegis:inference/infer";
 pub(crate) const LIFECYCLE: &str = "aegis:inference/lifecycle";
+
+/// The interface that a handler keeps something between requests by.
+pub(crate) const SESSIONS: &str = "aegis:inference/sessions";
 
 /// The size of a page of WebAssembly memory, as a power of two.
 const PAGE_LOG2: u32 = 16;

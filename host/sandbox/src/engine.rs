@@ -20,6 +20,7 @@ use crate::{
     instance::GuestState,
     lane::Lane,
     prepare::PrepareError,
+    sessions::{LetGo, SessionBounds, SessionStore},
     worker::{WorkerCommand, Workers},
 };
 
@@ -176,6 +177,16 @@ impl Sandbox {
     /// Instances that could still be made, of those the pool has room for.
     pub fn free_slots(&self) -> usize {
         self.inner.slots.available_permits()
+    }
+
+    /// An empty store of what one version's handler keeps between requests, in the memory of all
+    /// guests. `told` learns of what it lets go.
+    pub fn session_store(
+        &self,
+        bounds: SessionBounds,
+        told: impl Fn(LetGo) + Send + Sync + 'static,
+    ) -> Arc<SessionStore> {
+        SessionStore::new(bounds, &self.inner.guest_memory, told)
     }
 
     /// The runtime in which calls that compute long go on, for those who watch it.

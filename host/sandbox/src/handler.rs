@@ -21,7 +21,7 @@ use crate::{
         InferenceRequest, InferenceResponse,
         types::{Failure, Problem, Request, Response},
     },
-    component::Exports,
+    component::{Exports, SESSIONS},
     engine::Sandbox,
     fault::{Fault, classify, count_boundary},
     graph_loader::GraphLoader,
@@ -30,6 +30,7 @@ use crate::{
     lane::{Overdue, Weight},
     limits::Limits,
     refusals::{Limit, Refusals},
+    sessions::SessionStore,
     text::{cut, printable},
     warm::WarmPool,
 };
@@ -45,6 +46,8 @@ pub struct HandlerSpec {
     pub graphs: BTreeMap<String, Graph>,
     /// What loads a network from the handler's own bytes; without it that is refused.
     pub graph_loader: Option<Arc<dyn GraphLoader>>,
+    /// What the handler keeps between requests; without it nothing is kept.
+    pub sessions: Option<Arc<SessionStore>>,
     /// What the handler reads through `wasi:config`.
     pub config: BTreeMap<String, String>,
     /// What an instance may use.
@@ -60,6 +63,7 @@ pub(crate) struct HandlerContext {
     pub(crate) version: u64,
     pub(crate) graphs: BTreeMap<String, Graph>,
     pub(crate) graph_loader: Option<Arc<dyn GraphLoader>>,
+    pub(crate) sessions: Option<Arc<SessionStore>>,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: Limits,
     pub(crate) memory: Arc<GuestMemory>,
@@ -184,6 +188,15 @@ impl Handler {
     /// Which interfaces of the contract the handler exports.
     pub fn exports(&self) -> Exports {
         self.inner.exports
+    }
+
+    /// Whether the handler can keep anything between requests: whether it imports what it would
+    /// do so by.
+    pub fn keeps_sessions(&self) -> bool {
+        let component = self.inner.pre.component().component_type();
+        let engine = self.inner.pre.engine();
+        let mut imports = component.imports(engine);
+        imports.any(|(name, _)| name.starts_with(SESSIONS))
     }
 
     /// Counters since the handler was loaded.
@@ -377,6 +390,7 @@ impl HandlerContext {
             version: spec.version,
             graphs: spec.graphs,
             graph_loader: spec.graph_loader,
+            sessions: spec.sessions,
             config: spec.config,
             limits: spec.limits,
         }

@@ -433,6 +433,7 @@ impl Sandbox {
                 version: 0,
                 graphs: BTreeMap::new(),
                 graph_loader: None,
+                sessions: None,
                 config: spec.config,
                 limits: spec.limits,
                 reuse: false,

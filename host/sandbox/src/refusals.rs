@@ -49,6 +49,8 @@ limits! {
     CallBytes => "call_bytes",
     /// Standard output and error.
     LogBytes => "log_bytes",
+    /// The value kept of one session.
+    SessionBytes => "session_bytes",
     /// The response.
     ResponseBytes => "response_bytes",
     /// Networks loaded from bytes.

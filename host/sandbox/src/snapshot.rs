@@ -65,6 +65,7 @@ async fn run(
             version: 0,
             graphs: Default::default(),
             graph_loader: None,
+            sessions: None,
             config: spec.config.clone(),
             limits: spec.limits.clone(),
             reuse: false,

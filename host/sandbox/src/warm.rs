@@ -279,6 +279,7 @@ mod tests {
             version: 1,
             graphs: Default::default(),
             graph_loader: None,
+            sessions: None,
             config: Default::default(),
             limits: Limits {
                 // Paused time runs ahead of the clock that deadlines are taken from.

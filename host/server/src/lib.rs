@@ -21,6 +21,7 @@ mod models;
 mod predictor;
 mod residency;
 mod serve;
+mod sessions;
 mod traffic;
 mod version;
 

@@ -118,6 +118,20 @@ pub const LIMIT_OUTCOMES: &[LimitOutcome] = &[
         Limit::LogBytes,
     ),
     row(
+        &["session_kib"],
+        "`sessions.set` gives `too-large`, so for what is larger than `session_mib` by itself",
+        "the handler's",
+        Limit::SessionBytes,
+    ),
+    uncounted(
+        &["sessions", "session_mib"],
+        "none: the least recently used sessions go (`aegis_session_evictions_total`)",
+    ),
+    uncounted(
+        &["session_ttl_s"],
+        "none: the session is gone (`aegis_session_evictions_total`)",
+    ),
+    row(
         &["graphs"],
         "where `allow_graph_bytes` is on, `load` gives `too-large` beyond so many of an instance's own",
         "at upload 422 `too_many_graphs`",
@@ -177,7 +191,7 @@ pub const LIMIT_OUTCOMES: &[LimitOutcome] = &[
     ),
     row(
         &["guest_memory_mib"],
-        "memory.grow gives -1; wasi:nn `runtime-error` with data `overloaded: …`",
+        "memory.grow gives -1; wasi:nn `runtime-error` with data `overloaded: …`; `sessions.set` gives `no-room`",
         "503 `no_memory`, or 429 `overloaded` where the handler passes the error on",
         Limit::GuestMemory,
     ),

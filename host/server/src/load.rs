@@ -16,7 +16,7 @@ use aegis_registry::{
 };
 use aegis_sandbox::{
     GraphLoader, HandlerSpec, InitGrant, Limits as SandboxLimits, PrepareError, PrepareReport,
-    PrepareSpec, Sandbox, worker::Bounds,
+    PrepareSpec, Sandbox, SessionBounds, worker::Bounds,
 };
 use aegis_telemetry::{GraphMetrics, Limit, Telemetry, doing_in_this_trace};
 use thiserror::Error;
@@ -27,6 +27,7 @@ use crate::{
     graph_check::{self, GraphFault},
     predictor::Predictor,
     residency::{LastUse, VERSION_BYTES},
+    sessions::Sessions,
     version::LoadedVersion,
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Loader {
     pub(crate) ceilings: Limits,
     /// What loads networks from handlers' own bytes, where that is allowed.
     pub(crate) graph_loader: Option<Arc<dyn GraphLoader>>,
+    /// What handlers keep between requests.
+    pub(crate) sessions: Sessions,
 }
 
 /// Why a package cannot serve.
@@ -188,6 +191,8 @@ impl Loader {
         let mut resident = VERSION_BYTES + graph_bytes(package);
         let predictor = match read_handler(package).await? {
             Some(bytes) => {
+                let bounds = session_bounds(&limits);
+                let sessions = self.sessions.of(&self.sandbox, &name, version, bounds);
                 let spec = HandlerSpec {
                     model: name.to_string(),
                     version: version.get(),
@@ -196,6 +201,7 @@ impl Loader {
                         .map(|graph| (graph.name().to_owned(), graph.clone()))
                         .collect::<BTreeMap<_, _>>(),
                     graph_loader: self.graph_loader.clone(),
+                    sessions: Some(sessions),
                     config: manifest.config.clone(),
                     limits: sandbox_limits(&limits),
                     reuse: manifest.sandbox.reuse,
@@ -204,6 +210,9 @@ impl Loader {
                     .sandbox
                     .load(bytes, spec, init_grants(manifest))
                     .await?;
+                if handler.keeps_sessions() {
+                    self.sessions.watch(&self.telemetry, &name, version);
+                }
                 log_report(&name, version, &report);
                 resident += report.code_bytes;
                 Predictor::Handler(handler)
@@ -509,6 +518,15 @@ fn sandbox_limits(limits: &EffectiveLimits) -> SandboxLimits {
         graph_bytes: limits.graph_mib as usize * MIB,
         compile_time: Duration::from_millis(limits.compile_ms.into()),
         compile_bytes: u64::from(limits.compile_mib) << 20,
+    }
+}
+
+fn session_bounds(limits: &EffectiveLimits) -> SessionBounds {
+    SessionBounds {
+        value_bytes: limits.session_kib as usize * 1024,
+        sessions: limits.sessions as usize,
+        bytes: limits.session_mib as usize * MIB,
+        time_to_live: Duration::from_secs(limits.session_ttl_s.into()),
     }
 }
 

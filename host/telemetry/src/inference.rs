@@ -13,7 +13,9 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::gauge::{Fold, GaugeHandle, ObservedGauge};
 use crate::label;
-use crate::outcome::{CircuitState, Limit, Outcome, ShadowResult, TrapReason, UnloadReason};
+use crate::outcome::{
+    CircuitState, Limit, Outcome, SessionEviction, ShadowResult, TrapReason, UnloadReason,
+};
 use crate::safety::Reasons;
 use crate::table::metric;
 use crate::telemetry::{counter, histogram};
@@ -28,6 +30,9 @@ pub struct InferenceMetrics {
     safety_flags: Counter<u64>,
     traps: Counter<u64>,
     refusals: Counter<u64>,
+    sessions: ObservedGauge,
+    session_bytes: ObservedGauge,
+    session_evictions: Counter<u64>,
     instantiate: Histogram<f64>,
     queue_depth: ObservedGauge,
     loaded: ObservedGauge,
@@ -60,6 +65,9 @@ impl InferenceMetrics {
             safety_flags: counter(meter, &metric::SAFETY_FLAGS),
             traps: counter(meter, &metric::HANDLER_TRAPS),
             refusals: counter(meter, &metric::LIMIT_REFUSALS),
+            sessions: ObservedGauge::new(meter, &metric::SESSIONS, Fold::Newest),
+            session_bytes: ObservedGauge::new(meter, &metric::SESSION_BYTES, Fold::Newest),
+            session_evictions: counter(meter, &metric::SESSION_EVICTIONS),
             instantiate: histogram(meter, &metric::HANDLER_INSTANTIATE),
             queue_depth: ObservedGauge::new(meter, &metric::INFERENCE_QUEUE_DEPTH, Fold::Sum),
             loaded: ObservedGauge::new(meter, &metric::MODEL_LOADED, Fold::Newest),
@@ -168,6 +176,36 @@ impl InferenceMetrics {
             batch_size: self.batch_size.bind(&labels),
             queue: self.queue.bind(&labels),
             compute: self.compute.bind(&labels),
+        }
+    }
+
+    /// The handle of a version's sessions. `read` gives how many there are and what they hold, in
+    /// bytes: it is called at each scrape, must not block for long and must not call telemetry.
+    pub fn sessions(
+        &self,
+        model: &str,
+        version: u64,
+        read: impl Fn() -> (u64, u64) + Clone + Send + Sync + 'static,
+    ) -> SessionMetrics {
+        let labels = label::attributes([
+            ("model", label::value(model)),
+            ("model_version", version.to_string()),
+        ]);
+        let read_bytes = read.clone();
+        SessionMetrics {
+            evictions: SessionEviction::ALL
+                .iter()
+                .map(|reason| {
+                    let labels = with(&labels, "reason", reason.as_str());
+                    self.session_evictions.bind(&labels)
+                })
+                .collect(),
+            _gauges: [
+                self.sessions
+                    .register(labels.clone(), move || read().0 as f64),
+                self.session_bytes
+                    .register(labels, move || read_bytes().1 as f64),
+            ],
         }
     }
 
@@ -343,6 +381,28 @@ impl VersionMetrics {
             share.clamp(0.0, 1.0)
         };
         self.state.weight.store(share.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// What one version's sessions record. Its gauges are there while it lives.
+pub struct SessionMetrics {
+    /// In the order of [`SessionEviction::ALL`].
+    evictions: Box<[BoundCounter<u64>]>,
+    _gauges: [GaugeHandle; 2],
+}
+
+impl fmt::Debug for SessionMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionMetrics").finish_non_exhaustive()
+    }
+}
+
+impl SessionMetrics {
+    /// So many sessions were let go for this reason.
+    pub fn evicted(&self, reason: SessionEviction, sessions: u64) {
+        if let Some(evictions) = self.evictions.get(reason as usize) {
+            evictions.add(sessions);
+        }
     }
 }
 

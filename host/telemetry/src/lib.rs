@@ -30,13 +30,14 @@ mod trace;
 
 pub use gauge::GaugeHandle;
 pub use http::{EndpointMetrics, HttpMetrics, InFlightGuard, UNMATCHED_ENDPOINT};
-pub use inference::{GraphMetrics, InferenceMetrics, VersionMetrics};
+pub use inference::{GraphMetrics, InferenceMetrics, SessionMetrics, VersionMetrics};
 pub use label::method;
 pub use log::{LogError, LogFormat, check_log_filter, init_logs};
 pub use markdown::metrics_markdown;
 pub use otlp::{EndpointError, OtlpConfig, OtlpEndpoint, OtlpProtocol};
 pub use outcome::{
-    CircuitState, Limit, Outcome, RuntimeName, ShadowResult, TrapReason, UnloadReason,
+    CircuitState, Limit, Outcome, RuntimeName, SessionEviction, ShadowResult, TrapReason,
+    UnloadReason,
 };
 pub use runtime::RuntimeHandle;
 pub use table::{METRICS, MetricKind, MetricSpec, metric};

@@ -134,6 +134,8 @@ label_values! {
         CallBytes => "call_bytes",
         /// Standard output and error of a request.
         LogBytes => "log_bytes",
+        /// What a handler keeps of one session.
+        SessionBytes => "session_bytes",
         /// A response.
         ResponseBytes => "response_bytes",
         /// A request's body.
@@ -162,6 +164,18 @@ label_values! {
         Uploads => "uploads",
         /// Files and bytes of a package.
         PackageBytes => "package_bytes",
+    }
+}
+
+label_values! {
+    /// Why a session was let go (label `reason` of `aegis_session_evictions_total`).
+    SessionEviction {
+        /// It was not used for so long.
+        Expired => "expired",
+        /// It was the least recently used, and there were as many as may be.
+        Sessions => "sessions",
+        /// It was the least recently used, and all together held as many bytes as they may.
+        Bytes => "bytes",
     }
 }
 

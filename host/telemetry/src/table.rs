@@ -222,6 +222,27 @@ pub mod metric {
         &["model", "limit"],
         "What was refused for a limit (docs/limits.md), also where the handler went on. Model -: an upload of a model that there is not yet.",
     );
+    /// `aegis_sessions`
+    pub const SESSIONS: MetricSpec = gauge(
+        "aegis_sessions",
+        BY_VERSION,
+        "Sessions that the version's handler has kept in this replica, of handlers that can.",
+    );
+    /// `aegis_session_bytes`
+    pub const SESSION_BYTES: MetricSpec = MetricSpec {
+        unit: "By",
+        ..gauge(
+            "aegis_session_bytes",
+            BY_VERSION,
+            "What those sessions hold, keys included.",
+        )
+    };
+    /// `aegis_session_evictions_total`
+    pub const SESSION_EVICTIONS: MetricSpec = counter(
+        "aegis_session_evictions_total",
+        &["model", "model_version", "reason"],
+        "Sessions let go: unused for session_ttl_s (expired), or the least recently used beyond the limit on their number (sessions) or on their size (bytes).",
+    );
     /// `aegis_handler_instantiate_seconds`
     pub const HANDLER_INSTANTIATE: MetricSpec = histogram(
         "aegis_handler_instantiate_seconds",
@@ -363,6 +384,9 @@ pub const METRICS: &[MetricSpec] = &[
     metric::SAFETY_FLAGS,
     metric::HANDLER_TRAPS,
     metric::LIMIT_REFUSALS,
+    metric::SESSIONS,
+    metric::SESSION_BYTES,
+    metric::SESSION_EVICTIONS,
     metric::HANDLER_INSTANTIATE,
     metric::MODEL_LOADED,
     metric::MODELS_RESIDENT,

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use aegis_telemetry::{
     CircuitState, GaugeHandle, GraphMetrics, METRICS, MetricKind, Outcome, RuntimeHandle,
-    RuntimeName, SERIES_PER_METRIC, Telemetry, TrapReason, VersionMetrics,
+    RuntimeName, SERIES_PER_METRIC, SessionEviction, SessionMetrics, Telemetry, TrapReason,
+    VersionMetrics,
 };
 
 /// A sample's name with its labels, as written, and its value.
@@ -45,7 +46,13 @@ fn label_keys(series: &str) -> BTreeSet<&str> {
 /// Telemetry that has seen a little of everything, and the handles that keep its gauges.
 fn used() -> (
     Telemetry,
-    (VersionMetrics, GraphMetrics, [GaugeHandle; 2], Running),
+    (
+        VersionMetrics,
+        GraphMetrics,
+        [GaugeHandle; 2],
+        Running,
+        SessionMetrics,
+    ),
 ) {
     let telemetry = Telemetry::new().unwrap();
     let running = Running::new(&telemetry);
@@ -58,7 +65,9 @@ fn used() -> (
     graph.ran(4, Duration::from_micros(20), Duration::from_micros(7));
     let depth = telemetry.inference().queue_depth("digits", || 3);
     let resident = telemetry.inference().resident_bytes(|| 5);
-    (telemetry, (version, graph, [depth, resident], running))
+    let sessions = telemetry.inference().sessions("digits", 1, || (2, 300));
+    let gauges = [depth, resident];
+    (telemetry, (version, graph, gauges, running, sessions))
 }
 
 /// A runtime of two threads, and its gauges.
@@ -533,4 +542,26 @@ fn versions_beyond_the_room_of_a_metric_are_counted_together() {
         versions as f64
     );
     assert!(samples.contains_key(r#"aegis_inference_requests_total{otel_metric_overflow="true"}"#));
+}
+
+#[test]
+fn sessions_are_counted_while_they_are_watched_and_those_that_went_for_good() {
+    let (telemetry, kept) = used();
+    let of = |name: &str| {
+        let labels = "model=\"digits\",model_version=\"1\"";
+        sample(&telemetry, &format!("{name}{{{labels}}}"))
+    };
+    assert_eq!(of("aegis_sessions"), Some(2.0));
+    assert_eq!(of("aegis_session_bytes"), Some(300.0));
+    kept.4.evicted(SessionEviction::Expired, 3);
+    drop(kept);
+    assert_eq!(of("aegis_sessions"), None);
+    let text = telemetry.render().unwrap();
+    let evictions: Vec<_> = samples(&text)
+        .into_iter()
+        .filter(|(series, _)| series.starts_with("aegis_session_evictions_total"))
+        .map(|(_, value)| value)
+        .collect();
+    assert_eq!(evictions.iter().sum::<f64>(), 3.0);
+    assert_eq!(evictions.len(), SessionEviction::ALL.len());
 }

@@ -1,11 +1,14 @@
 //! An `init` that does what `do` in its configuration says: `loop`, `spin` (memory that it
 //! fills and fills), `exit`, `panic`, `trap`, `recurse`, `alloc`, `flood`, `network` (opens a
-//! graph), `flag`, or nothing.
+//! graph), `flag`, `session` (looks into one), or nothing.
 
 use std::hint::black_box;
 
 use aegis_guest::{
-    __private::bindings::host::{aegis::inference::signals, wasi::nn::graph},
+    __private::bindings::host::{
+        aegis::inference::{sessions, signals},
+        wasi::nn::graph,
+    },
     Context, Failure, Startup, Text,
 };
 
@@ -34,6 +37,7 @@ fn load(startup: &Startup) -> Result<Started, Failure> {
         },
         "network" => drop(graph::load_by_name("digits")),
         "flag" => signals::flag("init"),
+        "session" => drop(sessions::get("init")),
         _ => {}
     }
     Ok(Started)

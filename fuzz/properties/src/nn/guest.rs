@@ -48,6 +48,7 @@ impl Guest {
             version: 1,
             graphs: BTreeMap::from([("digits".to_owned(), graph.clone())]),
             graph_loader: may_load.then(|| Arc::new(Loader(graph.clone())) as Arc<dyn GraphLoader>),
+            sessions: None,
             config: BTreeMap::new(),
             limits,
             reuse: false,

@@ -4,26 +4,14 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::{
     cli::aegis,
-    harness::{Answer, Package, Server, Start, embeddings, json_file, native_runtimes, root, said},
+    harness::{
+        Answer, Package, Server, Start, embeddings, json_file, native_runtimes, package_on, root,
+        said,
+    },
 };
-
-/// The package with its graph on this backend: the files are links, as they are large.
-fn package_on(backend: &str) -> TempDir {
-    let source = root().join(".models/embeddings");
-    let folder = TempDir::new().unwrap();
-    for file in ["embeddings.wasm", "minilm.onnx"] {
-        std::os::unix::fs::symlink(source.join(file), folder.path().join(file)).unwrap();
-    }
-    let manifest = fs::read_to_string(source.join("model.toml")).unwrap();
-    assert!(manifest.contains("backend = \"auto\""), "{manifest}");
-    let manifest = manifest.replace("backend = \"auto\"", &format!("backend = \"{backend}\""));
-    fs::write(folder.path().join("model.toml"), manifest).unwrap();
-    folder
-}
 
 /// A server that has the model, and what it said of the upload.
 async fn with_embeddings(package: &Path) -> (Server, Value) {
@@ -71,7 +59,8 @@ fn apart(a: &[f64], b: &[f64]) -> f64 {
 
 /// The published cosines, and that a batch answers as its texts alone.
 async fn the_cosines_hold_on(backend: &str) {
-    let (server, uploaded) = with_embeddings(package_on(backend).path()).await;
+    let (server, uploaded) =
+        with_embeddings(package_on("embeddings", &["minilm.onnx"], backend).path()).await;
     assert_eq!(uploaded["serving"], true, "{uploaded}");
     // The vocabulary of 30,000 words is in the snapshot.
     let snapshot = &uploaded["handler"]["snapshot"];

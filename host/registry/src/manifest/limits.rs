@@ -109,6 +109,10 @@ limits! {
     request_mib: 16 in 1..=4096, ceiling 4096, "Body of one request, in MiB; the server's `max_body_mib` holds too.";
     response_mib: 16 in 1..=1024, ceiling 256, "Body of one response, in MiB.";
     log_kib: 64 in 0..=65536, ceiling 1024, "Standard output and error kept of one request, in KiB; the rest is dropped, with one line that says so.";
+    session_kib: 64 in 1..=16384, ceiling 1024, "What the handler keeps of one session between requests, in KiB.";
+    sessions: 10000 in 1..=10000000, ceiling 1000000, "Sessions kept of one version; beyond them the least recently used goes.";
+    session_mib: 64 in 1..=65536, ceiling 1024, "Sessions kept of one version, all together and keys included, in MiB; beyond it the least recently used goes.";
+    session_ttl_s: 600 in 1..=2592000, ceiling 86400, "Time that a session is kept unused, in seconds.";
     graphs: 16 in 1..=64, ceiling 64, "Graphs of this model.";
     graph_mib: 2048 in 1..=65536, ceiling 8192, "Files of one graph, weights included, in MiB.";
     graph_load_ms: 60000 in 100..=3600000, ceiling 600000, "Wall time to parse and warm up one graph when it is checked at upload, in milliseconds.";

@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod deny;
 pub(crate) mod log;
 pub(crate) mod nn;
+mod sessions;
 pub(crate) mod signals;
 mod wasi;
 
@@ -29,6 +30,10 @@ pub(crate) fn serving_linker(engine: &Engine) -> wasmtime::Result<Linker<GuestSt
     bindings::wasi::nn::inference::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |s| s)?;
     bindings::wasi::nn::errors::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |s| s)?;
     bindings::aegis::inference::signals::add_to_linker::<_, HasSelf<GuestState>>(
+        &mut linker,
+        |s| s,
+    )?;
+    bindings::aegis::inference::sessions::add_to_linker::<_, HasSelf<GuestState>>(
         &mut linker,
         |s| s,
     )?;
@@ -62,7 +67,7 @@ pub(crate) fn in_init(import: &str, grants: &[InitGrant]) -> bool {
         .split_once('@')
         .map_or(import, |(name, _version)| name);
     match interface {
-        "aegis:inference/signals" => false,
+        "aegis:inference/signals" | "aegis:inference/sessions" => false,
         "wasi:random/random" | "wasi:random/insecure" => grants.contains(&InitGrant::SecureRandom),
         name if name.starts_with("wasi:clocks/") => grants.contains(&InitGrant::WallClock),
         name => !name.starts_with("wasi:nn/"),

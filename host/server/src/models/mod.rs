@@ -39,6 +39,7 @@ use crate::{
     load::{Loader, PackageLoadError},
     predictor::Predictor,
     residency::{Candidate, LOADS_AT_ONCE, LastUse, Residency},
+    sessions::Sessions,
     traffic::Rule,
     version::LoadedVersion,
 };
@@ -160,6 +161,7 @@ impl Models {
             sandbox,
             runtime,
             graph_loader,
+            sessions: Sessions::default(),
             telemetry,
             ceilings: config.ceilings,
         };
@@ -363,6 +365,7 @@ impl Models {
             .registry
             .delete_version(name, version, who)
             .await?;
+        self.inner.loader.sessions.forget(name, Some(version));
         let entry = self.inner.entries.read().get(name).cloned();
         if let Some(entry) = entry {
             self.let_go(entry.unload(version), UnloadReason::Deleted);
@@ -385,6 +388,7 @@ impl Models {
                 let gone = std::mem::take(&mut entry.state.write().loaded);
                 self.let_go(gone, UnloadReason::Deleted);
             }
+            self.inner.loader.sessions.forget(name, None);
         }
         Ok(deleted?)
     }

@@ -40,6 +40,7 @@ const FILES: &[(&str, &str)] = files![
     "guest-sdk/src/private.rs",
     "guest-sdk/src/request.rs",
     "guest-sdk/src/response.rs",
+    "guest-sdk/src/session.rs",
     "guest-sdk/src/state.rs",
     "guest-sdk/src/tensor.rs",
     "guest-sdk/src/testing.rs",
@@ -47,6 +48,7 @@ const FILES: &[(&str, &str)] = files![
     "wit/deps/wasi-config/world.wit",
     "wit/deps/wasi-nn/wasi-nn.wit",
     "wit/handler.wit",
+    "wit/sessions.wit",
     "wit/types.wit",
 ];
 

@@ -32,12 +32,7 @@ pub(super) fn setting_of(graph: &manifest::Graph, cores: u32) -> Setting {
 ///
 /// # Errors
 /// A text that does not take the setting, or would come to mean something else besides.
-pub(super) fn edited(
-    text: &str,
-    name: &str,
-    to: &Setting,
-    cores: u32,
-) -> anyhow::Result<String> {
+pub(super) fn edited(text: &str, name: &str, to: &Setting, cores: u32) -> anyhow::Result<String> {
     let before = Manifest::parse(text)?;
     let Some(graph) = before.graphs.iter().find(|graph| graph.name == name) else {
         bail!("the manifest has no graph `{name}`");
@@ -357,7 +352,8 @@ memory_mib = 64
     #[test]
     fn what_would_lose_something_or_is_not_valid_is_refused() {
         let axes = WRITTEN.replace("max_latency_ms = 0", "axes = { x = 1 }");
-        let told = |text: &str, to: &Setting| format!("{:#}", edited(text, "g", to, 1).unwrap_err());
+        let told =
+            |text: &str, to: &Setting| format!("{:#}", edited(text, "g", to, 1).unwrap_err());
         assert!(told(&axes, &TO.batched(Batching::Off)).contains("would be lost"));
         assert!(
             edited(&axes, "g", &TO, 1)

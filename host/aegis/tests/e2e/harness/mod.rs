@@ -23,7 +23,7 @@ pub(crate) use answer::Answer;
 pub(crate) use collector::Collector;
 pub(crate) use command::{Aegis, complained, said};
 pub(crate) use metrics::Metrics;
-pub(crate) use package::{Package, network_file, read as file};
+pub(crate) use package::{Package, network_file, package_on, read as file};
 pub(crate) use raw::Raw;
 pub(crate) use server::{BINARY, Server, Start, send};
 pub(crate) use sink::{Received, SpanSeen};
@@ -73,6 +73,21 @@ pub(crate) fn embeddings() -> bool {
 pub(crate) fn efficientnet() -> bool {
     let files = ["model.toml", "efficientnet.wasm", "efficientnet-lite0.onnx"];
     is_there(".models/efficientnet", &files, "efficientnet.sh")
+}
+
+/// Whether the model `guard` is there. Where it must be, its absence fails.
+pub(crate) fn guard() -> bool {
+    let files = ["model.toml", "guard.wasm", "minilm.onnx", "injection.onnx"];
+    is_there(".models/guard", &files, "guard.sh")
+}
+
+/// Whether the model `vad` is there. Where it must be, its absence fails.
+pub(crate) fn vad() -> bool {
+    is_there(
+        ".models/vad",
+        &["model.toml", "vad.wasm", "silero.onnx"],
+        "vad.sh",
+    )
 }
 
 /// Whether the collector that telemetry is sent to is there. Where it must be, its absence fails.

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use reqwest::multipart::{Form, Part};
+use tempfile::TempDir;
 
 use super::root;
 
@@ -166,4 +167,20 @@ pub(crate) fn read(path: &str) -> Vec<u8> {
     fs::read(root().join(path)).unwrap_or_else(|error| {
         panic!("{path}: {error}; components are built by scripts/handlers.sh, run it first")
     })
+}
+
+/// The package of a fetched model with its graphs on this backend: its files are links, as they
+/// are large.
+pub(crate) fn package_on(model: &str, networks: &[&str], backend: &str) -> TempDir {
+    let source = root().join(".models").join(model);
+    let folder = TempDir::new().expect("a folder");
+    let handler = format!("{model}.wasm");
+    for file in networks.iter().copied().chain([handler.as_str()]) {
+        std::os::unix::fs::symlink(source.join(file), folder.path().join(file)).expect("a link");
+    }
+    let manifest = fs::read_to_string(source.join("model.toml")).expect("a manifest");
+    assert!(manifest.contains("backend = \"auto\""), "{manifest}");
+    let manifest = manifest.replace("backend = \"auto\"", &format!("backend = \"{backend}\""));
+    fs::write(folder.path().join("model.toml"), manifest).expect("a manifest");
+    folder
 }

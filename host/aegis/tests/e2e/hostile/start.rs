@@ -29,6 +29,7 @@ async fn an_init_that_misbehaves_refuses_its_upload() {
         ("alloc", "32 MiB"),
         ("network", "wasi:nn/graph"),
         ("flag", "aegis:inference/signals"),
+        ("session", "aegis:inference/sessions"),
     ] {
         let package = Package::guest("init_hostile").and(&format!(
             "[config]\ndo = \"{what}\"\n[limits]\ninit_timeout_ms = 700\nmemory_mib = 32"
