@@ -1,6 +1,6 @@
 # The everyday commands. `make` alone lists them.
 
-.PHONY: help run test fuzz lint fmt handlers runtimes telemetry-tools embeddings efficientnet guard vad bench dashboard-picture docs
+.PHONY: help run test soak conformance fuzz lint fmt handlers runtimes telemetry-tools embeddings efficientnet guard vad bench dashboard-picture docs
 
 help: ## Lists the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -10,6 +10,13 @@ run: ## Builds everything and serves the example models (ARGS="--listen …")
 
 test: ## Installs what the tests need and runs them all
 	scripts/test.sh $(ARGS)
+
+soak: ## A server under everything at once for ten minutes (ARGS="--minutes 3")
+	scripts/soak.sh $(ARGS)
+
+conformance: ## Rewrites the lists of ONNX's node cases that fail, and the page made of them
+	UPDATE_CONFORMANCE=1 cargo test --workspace --test conformance fails_the_cases
+	UPDATE_DOCS=1 cargo test --workspace --test conformance page
 
 fuzz: ## Fuzzes every target for 20 seconds (ARGS="--seconds 600 nn")
 	scripts/fuzz.sh $(ARGS)
@@ -54,4 +61,5 @@ docs: ## Writes what is made from code: pages in docs/, manifests in k8s/
 	UPDATE_DOCS=1 cargo test -p aegis settings
 	UPDATE_DOCS=1 cargo test -p aegis-telemetry --test docs
 	UPDATE_DOCS=1 cargo test -p aegis-registry --test docs
+	UPDATE_DOCS=1 cargo test --workspace --test conformance page
 	UPDATE_K8S=1 cargo test -p aegis-autoscale --test k8s
