@@ -13,9 +13,9 @@ COPY . .
 RUN scripts/runtimes.sh
 # Both in one step, as both fill the same target folder; the cache stays out of the image.
 RUN --mount=type=cache,target=/src/target --mount=type=cache,target=/usr/local/cargo/registry \
-    cargo build --release --locked -p aegis \
+    cargo build --profile dist --locked -p aegis \
     && scripts/handlers.sh examples \
-    && install -D --strip target/release/aegis /out/bin/aegis \
+    && install -D --strip target/dist/aegis /out/bin/aegis \
     && mkdir -p /out/models && cp -r models/digits models/spam /out/models/
 
 FROM debian:bookworm-slim AS server

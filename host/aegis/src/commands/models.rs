@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::traffic::Rule;
 use crate::client::{Connection, Output, columns, print, print_json};
 
 /// List models, or show one with its versions.
@@ -34,7 +35,8 @@ struct Model {
 
 #[derive(Deserialize)]
 struct Traffic {
-    stable: Option<u64>,
+    #[serde(flatten)]
+    rule: Rule,
     #[serde(default)]
     history: Vec<Change>,
 }
@@ -112,10 +114,10 @@ fn show(model: &Model) -> String {
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(model.versions.iter().map(|version| {
-        let serves = model.traffic.stable == Some(version.version);
+        let parts = model.traffic.rule.parts_of(version.version);
         vec![
             version.version.to_string(),
-            if serves { "stable" } else { "-" }.to_owned(),
+            or_dash(Some(&*parts).filter(|parts| !parts.is_empty())),
             yes_or_no(model.loaded_versions.contains(&version.version)),
             version.created_at.clone(),
             or_dash(version.created_by.as_deref()),
@@ -162,7 +164,13 @@ fn or_dash(word: Option<&str>) -> String {
 }
 
 fn stable(traffic: &Traffic) -> String {
-    or_dash(traffic.stable.map(|version| version.to_string()).as_deref())
+    or_dash(
+        traffic
+            .rule
+            .stable
+            .map(|version| version.to_string())
+            .as_deref(),
+    )
 }
 
 fn yes_or_no(yes: bool) -> String {

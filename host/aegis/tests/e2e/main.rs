@@ -43,6 +43,7 @@ mod slo;
 mod snapshot;
 mod telemetry;
 mod telemetry_away;
+mod traffic;
 mod tune;
 mod upload;
 mod upload_broken;

@@ -115,6 +115,7 @@ impl Bench {
             version: 1,
             graphs: BTreeMap::from([("case".to_owned(), graph)]),
             graph_loader: None,
+            sessions: None,
             config: BTreeMap::new(),
             limits: Limits {
                 timeout: Duration::from_secs(30),
