@@ -8,7 +8,8 @@
 )]
 
 use aegis_registry::manifest::{
-    BatchAxis, Batching, EffectiveLimits, GraphBackend, GraphTarget, InitGrant, Limits, Precision,
+    BatchAxis, Batching, Breaker, EffectiveLimits, GraphBackend, GraphTarget, InitGrant, Limits,
+    Precision,
 };
 use aegis_registry::{Manifest, ManifestError};
 use proptest::prelude::*;
@@ -44,6 +45,16 @@ response_mib = 2
 [sandbox]
 reuse = true
 init_grants = ["wall-clock", "secure-random"]
+
+[breaker]
+window_ms = 30000
+min_requests = 50
+error_rate = 0.25
+consecutive_failures = 0
+latency_ms = 200
+latency_quantile = 0.99
+open_ms = 500
+max_open_ms = 20000
 
 [config]
 threshold = "0.5"
@@ -91,6 +102,18 @@ fn a_full_manifest_is_read_whole() {
         manifest.sandbox.init_grants,
         [InitGrant::WallClock, InitGrant::SecureRandom]
     );
+    let breaker = Breaker {
+        enabled: None,
+        window_ms: Some(30_000),
+        min_requests: Some(50),
+        error_rate: Some(0.25),
+        consecutive_failures: Some(0),
+        latency_ms: Some(200),
+        latency_quantile: Some(0.99),
+        open_ms: Some(500),
+        max_open_ms: Some(20_000),
+    };
+    assert_eq!(manifest.breaker, breaker);
     assert_eq!(manifest.config.get("threshold").unwrap(), "0.5");
     assert_eq!(manifest.config.get("with.dot").unwrap(), "");
     let limits: EffectiveLimits = manifest.limits.effective(&Limits {
@@ -147,7 +170,7 @@ fn an_unknown_key_is_named_and_a_slip_is_recognised() {
     refused(
         "name = \"m\"\nport = 80\nhandler = \"h\"",
         "model.toml line 2, column 1, `port`: no such key at the top; there are name, description, handler, graph, \
-         limits, sandbox, config",
+         limits, sandbox, breaker, config",
     );
     let text = "name = \"m\"\n[[graph]]\nname = \"g\"\nfile = \"g\"\nbatching = { max_batch_size = 1, preferred = 2 }";
     refused(
@@ -202,6 +225,44 @@ fn a_wrong_type_or_range_is_told_with_the_right_one() {
             "model.toml line 1, column 8, `name`: `M` is not a model name: its first character is not one of a-z 0-9; {rule}"
         )
     });
+}
+
+#[test]
+fn a_breaker_that_could_not_work_is_told_what_would() {
+    let breaker = |lines: &str| format!("name = \"m\"\nhandler = \"h\"\n[breaker]\n{lines}");
+    refused(
+        &breaker("eror_rate = 0.5"),
+        "model.toml line 4, column 1, `breaker.eror_rate`: no such key in `breaker`; did you mean `error_rate`?",
+    );
+    for (wrong, found) in [
+        ("50", "`50`"),
+        ("0.0", "`0.0`"),
+        ("nan", "`nan`"),
+        ("-0.5", "`-0.5`"),
+        ("0x1", "a whole number"),
+        ("\"half\"", "a string"),
+    ] {
+        refused(
+            &breaker(&format!("error_rate = {wrong}")),
+            &format!(
+                "model.toml line 4, column 14, `breaker.error_rate`: must be a number from 0.001 to 1, found {found}"
+            ),
+        );
+    }
+    refused(
+        &breaker("latency_quantile = 0.9"),
+        "model.toml line 4, column 20, `breaker.latency_quantile`: is the share of requests that must keep \
+         `latency_ms`, which is not there; give it too",
+    );
+    refused(
+        &breaker("open_ms = 2000\nmax_open_ms = 1000"),
+        "model.toml line 5, column 15, `breaker.max_open_ms`: must be at least `open_ms`, 2000, found 1000",
+    );
+    let whole = Manifest::parse(&breaker("error_rate = 1\nenabled = false")).unwrap();
+    assert_eq!(
+        (whole.breaker.error_rate, whole.breaker.enabled),
+        (Some(1.0), Some(false))
+    );
 }
 
 #[test]
@@ -342,54 +403,69 @@ fn manifests() -> impl Strategy<Value = toml::Table> {
         graphs,
         limits,
         any::<bool>(),
+        proptest::option::of((0.001..=1.0f64, 1i64..=3_600_000)),
         config,
     )
-        .prop_map(|(name, description, graphs, limits, reuse, config)| {
-            let mut top = toml::Table::new();
-            top.insert("name".into(), name.into());
-            top.insert("handler".into(), "handler.wasm".into());
-            if let Some(description) = description {
-                top.insert("description".into(), description.into());
-            }
-            let graphs = graphs.into_iter().enumerate().map(
-                |(n, (backend, target, precision, sessions, batching, ext))| {
-                    let mut graph = toml::Table::new();
-                    graph.insert("name".into(), format!("g{n}").into());
-                    graph.insert("file".into(), format!("g{n}.{ext}").into());
-                    for (key, word) in [
-                        ("backend", backend),
-                        ("target", target),
-                        ("precision", precision),
-                    ] {
-                        graph.extend(word.map(|word| (key.to_owned(), word.into())));
-                    }
-                    graph.extend(sessions.map(|sessions| ("sessions".to_owned(), sessions.into())));
-                    graph.extend(batching.map(|(size, wait)| {
-                        let table = [
-                            ("max_batch_size".to_owned(), size.into()),
-                            ("max_latency_ms".to_owned(), wait.into()),
-                        ];
-                        (
-                            "batching".to_owned(),
-                            toml::Value::Table(table.into_iter().collect()),
-                        )
-                    }));
-                    toml::Value::Table(graph)
-                },
-            );
-            top.insert("graph".into(), toml::Value::Array(graphs.collect()));
-            let limits = Limits::TABLE.iter().zip(limits);
-            let limits =
-                limits.filter_map(|(row, value)| Some((row.key.to_owned(), value?.into())));
-            top.insert("limits".into(), toml::Value::Table(limits.collect()));
-            top.insert(
-                "sandbox".into(),
-                toml::Value::Table([("reuse".to_owned(), reuse.into())].into_iter().collect()),
-            );
-            let config = config.into_iter().map(|(key, value)| (key, value.into()));
-            top.insert("config".into(), toml::Value::Table(config.collect()));
-            top
-        })
+        .prop_map(
+            |(name, description, graphs, limits, reuse, breaker, config)| {
+                let mut top = toml::Table::new();
+                top.insert("name".into(), name.into());
+                top.insert("handler".into(), "handler.wasm".into());
+                if let Some(description) = description {
+                    top.insert("description".into(), description.into());
+                }
+                let graphs = graphs.into_iter().enumerate().map(
+                    |(n, (backend, target, precision, sessions, batching, ext))| {
+                        let mut graph = toml::Table::new();
+                        graph.insert("name".into(), format!("g{n}").into());
+                        graph.insert("file".into(), format!("g{n}.{ext}").into());
+                        for (key, word) in [
+                            ("backend", backend),
+                            ("target", target),
+                            ("precision", precision),
+                        ] {
+                            graph.extend(word.map(|word| (key.to_owned(), word.into())));
+                        }
+                        graph.extend(
+                            sessions.map(|sessions| ("sessions".to_owned(), sessions.into())),
+                        );
+                        graph.extend(batching.map(|(size, wait)| {
+                            let table = [
+                                ("max_batch_size".to_owned(), size.into()),
+                                ("max_latency_ms".to_owned(), wait.into()),
+                            ];
+                            (
+                                "batching".to_owned(),
+                                toml::Value::Table(table.into_iter().collect()),
+                            )
+                        }));
+                        toml::Value::Table(graph)
+                    },
+                );
+                top.insert("graph".into(), toml::Value::Array(graphs.collect()));
+                let limits = Limits::TABLE.iter().zip(limits);
+                let limits =
+                    limits.filter_map(|(row, value)| Some((row.key.to_owned(), value?.into())));
+                top.insert("limits".into(), toml::Value::Table(limits.collect()));
+                top.insert(
+                    "sandbox".into(),
+                    toml::Value::Table([("reuse".to_owned(), reuse.into())].into_iter().collect()),
+                );
+                if let Some((rate, latency)) = breaker {
+                    let table = [
+                        ("error_rate".to_owned(), rate.into()),
+                        ("latency_ms".to_owned(), latency.into()),
+                    ];
+                    top.insert(
+                        "breaker".into(),
+                        toml::Value::Table(table.into_iter().collect()),
+                    );
+                }
+                let config = config.into_iter().map(|(key, value)| (key, value.into()));
+                top.insert("config".into(), toml::Value::Table(config.collect()));
+                top
+            },
+        )
 }
 
 proptest! {

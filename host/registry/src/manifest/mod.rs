@@ -2,6 +2,7 @@
 //! is the only way to one, so whoever holds a manifest holds a valid one. Whether its files exist
 //! is the package's business; what its words mean to a backend or a sandbox is theirs.
 
+mod breaker;
 mod choice;
 mod document;
 mod error;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use breaker::Breaker;
 pub use choice::{GraphBackend, GraphTarget, InitGrant, Precision};
 pub use error::{Location, ManifestError};
 pub use limits::{EffectiveLimits, LimitInfo, Limits};
@@ -39,6 +41,9 @@ pub struct Manifest {
     pub limits: Limits,
     /// How its handler is run.
     pub sandbox: Sandbox,
+    /// When its callers are kept from it.
+    #[serde(skip_serializing_if = "Breaker::is_empty")]
+    pub breaker: Breaker,
     /// What the handler reads through `wasi:config`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,

@@ -7,8 +7,8 @@ use toml::de::DeTable;
 
 use super::document::{Field, Section, Source};
 use super::{
-    BatchAxis, BatchSettings, Batching, Graph, GraphBackend, GraphTarget, InitGrant, Limits,
-    Manifest, ManifestError, Precision, Sandbox,
+    BatchAxis, BatchSettings, Batching, Breaker, Graph, GraphBackend, GraphTarget, InitGrant,
+    Limits, Manifest, ManifestError, Precision, Sandbox,
 };
 use crate::path::{PackagePath, clash};
 use crate::text::quoted;
@@ -20,6 +20,7 @@ const TOP: &[&str] = &[
     "graph",
     "limits",
     "sandbox",
+    "breaker",
     "config",
 ];
 const GRAPH: &[&str] = &[
@@ -88,6 +89,11 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
         sandbox: top
             .get("sandbox")
             .map(|field| sandbox(&field))
+            .transpose()?
+            .unwrap_or_default(),
+        breaker: top
+            .get("breaker")
+            .map(|field| Breaker::read(&field))
             .transpose()?
             .unwrap_or_default(),
         config: top
