@@ -6,6 +6,10 @@
 
 pub mod access;
 mod admission;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired by the traffic rules"))]
+mod breaker;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired by the traffic rules"))]
+mod canary;
 mod config;
 mod direct;
 mod first_bytes;
