@@ -1,6 +1,6 @@
 # The everyday commands. `make` alone lists them.
 
-.PHONY: help run test fuzz lint fmt handlers runtimes telemetry-tools embeddings bench dashboard-picture docs
+.PHONY: help run test fuzz lint fmt handlers runtimes telemetry-tools embeddings bench dashboard-picture docs registry-tools
 
 help: ## Lists the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ runtimes: ## Brings ONNX Runtime and OpenVINO into .runtimes/ (through pip)
 
 telemetry-tools: ## Brings the collector rotel into .tools/
 	scripts/telemetry-tools.sh
+
+registry-tools: ## Brings an S3 and the tool that signs models into .tools/
+	scripts/registry-tools.sh
 
 embeddings: ## Fetches all-MiniLM-L6-v2 and builds its handler into .models/embeddings
 	scripts/embeddings.sh

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -18,7 +18,9 @@ use crate::name::ModelName;
 use crate::package::Lease;
 use crate::record::VersionRecord;
 use crate::records::{Entry, READS, Records, expect_model, live, live_version};
-use crate::store::Store;
+use crate::signature::TrustedKeys;
+use crate::signed::SignatureState;
+use crate::store::{Store, StoreUrl};
 use crate::traffic::Traffic;
 use crate::upload::{Upload, UploadLimits};
 use crate::version::Version;
@@ -37,6 +39,11 @@ pub(crate) struct Inner {
     pub(crate) records: Records,
     pub(crate) workdir: Arc<Workdir>,
     leases: Mutex<HashMap<Digest, Weak<Lease>>>,
+    /// Whose packages are taken; anyone's if it is not set.
+    pub(crate) trusted: OnceLock<TrustedKeys>,
+    /// How much of the disk laid-out versions may take.
+    pub(crate) local_bytes: OnceLock<u64>,
+    pub(crate) signatures: Mutex<HashMap<Digest, SignatureState>>,
 }
 
 /// A model, with what there is of it.
@@ -83,6 +90,19 @@ impl Registry {
         Self::start(opened.await??, workdir).await
     }
 
+    /// Opens the registry where `place` says. `variables` are the environment's: endpoints and
+    /// credentials of a cloud come from those that its own tools read.
+    pub async fn open_at(
+        place: &StoreUrl,
+        workdir: PathBuf,
+        variables: &[(String, String)],
+    ) -> Result<Self> {
+        match (place.open_bucket(variables)?, place.folder()) {
+            (Some(store), _) => Self::open(store, workdir).await,
+            (None, folder) => Self::open_folder(folder.unwrap_or(Path::new(".")), workdir).await,
+        }
+    }
+
     async fn start(store: Store, workdir: PathBuf) -> Result<Self> {
         let workdir = blocking(move || Workdir::open(&workdir)).await??;
         let (records, leases) = (Records::default(), Mutex::default());
@@ -91,6 +111,9 @@ impl Registry {
             records,
             workdir: Arc::new(workdir),
             leases,
+            trusted: OnceLock::new(),
+            local_bytes: OnceLock::new(),
+            signatures: Mutex::default(),
         }));
         registry.collect_in_background();
         Ok(registry)
@@ -98,7 +121,13 @@ impl Registry {
 
     /// Begins an upload to the model `name`, which need not exist yet.
     pub async fn begin_upload(&self, name: ModelName, limits: UploadLimits) -> Result<Upload> {
-        Ok(Upload::new(name, limits, self.0.workdir.stage().await?))
+        let trusted = self.0.trusted.get().cloned();
+        Ok(Upload::new(
+            name,
+            limits,
+            self.0.workdir.stage().await?,
+            trusted,
+        ))
     }
 
     /// Every model that has a version, in order of name. Records that cannot be read are left out,

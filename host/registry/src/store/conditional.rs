@@ -12,7 +12,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, PutMode, PutOptions, UpdateVersion};
+use object_store::{ObjectStore as _, PutMode, PutOptions, UpdateVersion};
 
 use super::{Local, Store};
 use crate::blocking::blocking;
@@ -34,28 +34,16 @@ const LOCK_FILE: &str = ".lock";
 impl Store {
     /// The object and its tag; `None` and [`Tag::Absent`] if there is none.
     pub(crate) async fn read_tagged(&self, key: &Key) -> Result<(Option<Bytes>, Tag)> {
+        let found = self.get(key).await?;
         if self.local.is_some() {
-            let bytes = self.get(key).await?.map(|(bytes, _)| bytes);
+            let bytes = found.map(|(bytes, _)| bytes);
             let tag = content_tag(bytes.as_ref());
             return Ok((bytes, tag));
         }
-        let doing = || format!("reading `{key}` from the store");
-        match self
-            .objects
-            .get_opts(key, object_store::GetOptions::default())
-            .await
-        {
-            Ok(found) => {
-                let tag = UpdateVersion {
-                    e_tag: found.meta.e_tag.clone(),
-                    version: found.meta.version.clone(),
-                };
-                let bytes = found.bytes().await.map_err(RegistryError::store(doing()))?;
-                Ok((Some(bytes), Tag::Stored(tag)))
-            }
-            Err(object_store::Error::NotFound { .. }) => Ok((None, Tag::Absent)),
-            Err(error) => Err(RegistryError::store(doing())(error)),
-        }
+        Ok(match found {
+            Some((bytes, known_by)) => (Some(bytes), Tag::Stored(known_by)),
+            None => (None, Tag::Absent),
+        })
     }
 
     /// Writes the object if it is still what it was when `tag` was read; whether it was.

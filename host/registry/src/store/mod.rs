@@ -1,6 +1,6 @@
 //! The object store behind the registry: where each object stands, and the few things done to it.
-//! Blobs are in `blobs`, the one kind of object that changes in `conditional`. What the objects
-//! mean is decided elsewhere.
+//! Blobs are in `blobs`, the one kind of object that changes in `conditional`; `location` opens a
+//! store by its URL, and `watched` holds it to its word. What the objects mean is decided elsewhere.
 //!
 //! ```text
 //! blobs/sha256/<hex>                    the files of versions, write once
@@ -10,6 +10,9 @@
 
 mod blobs;
 mod conditional;
+mod http;
+mod location;
+mod watched;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,14 +22,18 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use serde::Serialize;
 
 pub(crate) use blobs::{Fetched, verify};
 pub(crate) use conditional::Tag;
+pub use location::{InvalidStoreUrl, StoreUrl};
+
+use watched::Watched;
 
 use crate::error::{RegistryError, Result};
 use crate::name::ModelName;
+use crate::rules::pause;
 use crate::version::Version;
 
 /// An object store, and the folder it is in if it is a folder of this machine.
@@ -51,6 +58,7 @@ pub(crate) enum Listed {
     },
     Traffic {
         name: ModelName,
+        tag: Option<String>,
     },
 }
 
@@ -58,7 +66,7 @@ impl Store {
     /// A store shared by a fleet. It must support `PutMode::Create` and `PutMode::Update`.
     pub(crate) fn shared(objects: Arc<dyn ObjectStore>) -> Self {
         Self {
-            objects,
+            objects: Arc::new(Watched::new(objects)),
             local: None,
         }
     }
@@ -81,6 +89,11 @@ impl Store {
         })
     }
 
+    /// Whether it is a folder that this machine sees.
+    pub(crate) fn is_folder(&self) -> bool {
+        self.local.is_some()
+    }
+
     pub(crate) fn version_key(name: &ModelName, version: Version) -> Key {
         Key::from_iter([
             "models",
@@ -94,20 +107,29 @@ impl Store {
         Key::from_iter(["models", name.as_str(), "traffic.json"])
     }
 
-    /// The object's bytes and ETag; `None` if there is no such object.
-    pub(crate) async fn get(&self, key: &Key) -> Result<Option<(Bytes, Option<String>)>> {
-        let doing = || format!("reading `{key}` from the store");
-        match self.objects.get(key).await {
-            Ok(found) => {
-                let tag = found.meta.e_tag.clone();
-                Ok(Some((
-                    found.bytes().await.map_err(RegistryError::store(doing()))?,
-                    tag,
-                )))
+    /// The object's bytes and what they are known by; `None` if there is no such object.
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<(Bytes, UpdateVersion)>> {
+        for attempt in 1.. {
+            match self.try_get(key).await {
+                Ok(found) => return Ok(Some(found)),
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                Err(error) if attempt < READS && may_pass(&error) => pause(attempt).await,
+                Err(error) => {
+                    let doing = format!("reading `{key}` from the store");
+                    return Err(RegistryError::store(doing)(error));
+                }
             }
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(RegistryError::store(doing())(error)),
         }
+        Ok(None)
+    }
+
+    async fn try_get(&self, key: &Key) -> object_store::Result<(Bytes, UpdateVersion)> {
+        let found = self.objects.get(key).await?;
+        let known_by = UpdateVersion {
+            e_tag: found.meta.e_tag.clone(),
+            version: found.meta.version.clone(),
+        };
+        Ok((found.bytes().await?, known_by))
     }
 
     /// Writes the object if there is none of that key; whether there was none.
@@ -150,14 +172,35 @@ impl Store {
         Ok(objects.into_iter().filter_map(listed).collect())
     }
 
-    /// Removes what puts that a crash cut short left in a folder. Other stores show no such thing.
-    /// Blocks. Failures are not errors: the next start tries again.
-    pub(crate) fn sweep_partial_puts(&self, older_than: Duration) {
-        if let Some(local) = &self.local {
-            sweep(&local.root.join("blobs"), older_than);
-            sweep(&local.root.join("models"), older_than);
-        }
+    /// Removes what puts that a crash cut short left in a folder; how many. Other stores show no
+    /// such thing. Blocks. Failures are not errors: the next collection tries again.
+    pub(crate) fn sweep_partial_puts(&self, older_than: Duration) -> usize {
+        let partial = self.partial_puts(older_than);
+        let removed = partial.iter().filter(|path| {
+            tracing::info!(file = %path.display(), "removing a partly written object");
+            std::fs::remove_file(path).is_ok()
+        });
+        removed.count()
     }
+
+    /// What puts that a crash cut short left in a folder. Blocks.
+    pub(crate) fn partial_puts(&self, older_than: Duration) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        if let Some(local) = &self.local {
+            find_partial(&local.root.join("blobs"), older_than, &mut found);
+            find_partial(&local.root.join("models"), older_than, &mut found);
+        }
+        found
+    }
+}
+
+/// How often a read is tried: an answer that was cut off or did not come says nothing of the next.
+/// The stores' clients try again by themselves where no answer came at all.
+const READS: u32 = 3;
+
+/// Whether the same call, made again, may end otherwise.
+fn may_pass(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { .. })
 }
 
 /// The JSON of what is to be stored under `key`.
@@ -181,13 +224,14 @@ fn listed(object: ObjectMeta) -> Option<Listed> {
         }),
         ["models", name, "traffic.json"] => Some(Listed::Traffic {
             name: name.parse().ok()?,
+            tag: object.e_tag,
         }),
         _ => None,
     }
 }
 
 /// `LocalFileSystem` writes to `<name>#<number>` and renames; a crash leaves that file.
-fn sweep(folder: &Path, older_than: Duration) {
+fn find_partial(folder: &Path, older_than: Duration, found: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
     };
@@ -197,7 +241,7 @@ fn sweep(folder: &Path, older_than: Duration) {
         };
         let path = entry.path();
         if metadata.is_dir() {
-            sweep(&path, older_than);
+            find_partial(&path, older_than, found);
             continue;
         }
         let name = entry.file_name();
@@ -213,8 +257,7 @@ fn sweep(folder: &Path, older_than: Duration) {
             .ok()
             .and_then(|written| SystemTime::now().duration_since(written).ok());
         if is_partial && age.is_some_and(|age| age >= older_than) {
-            tracing::info!(file = %path.display(), "removing a partly written object");
-            let _ = std::fs::remove_file(&path);
+            found.push(path);
         }
     }
 }
