@@ -13,7 +13,8 @@ use std::{io::Write as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use commands::{
-    inspect, loadtest, models, new, predict, promote, push, serve, simulate, slo, token, worker,
+    diff, gc, history, inspect, loadtest, models, new, predict, promote, push, rm, serve, sign,
+    simulate, slo, token, worker,
 };
 
 /// Fewer page faults and system calls than the system's allocator under load, and memory
@@ -44,6 +45,16 @@ enum Command {
     Models(models::Args),
     /// Make a version of a model the one that answers.
     Promote(promote::Args),
+    /// Show what is different between two versions of a model.
+    Diff(diff::Args),
+    /// Show who did what to a model, and when.
+    History(history::Args),
+    /// Delete a version, or a model.
+    Rm(rm::Args),
+    /// Remove from the store what no version needs.
+    Gc(gc::Args),
+    /// Sign a model package.
+    Sign(sign::Args),
     /// Make tokens, for servers that ask for them.
     Token(token::Args),
     /// Show what a handler is, what it would be granted, and what an upload would make of it.
@@ -73,6 +84,11 @@ fn main() -> ExitCode {
         Command::Predict(args) => told(client::block_on(predict::run(args))),
         Command::Models(args) => told(client::block_on(models::run(args))),
         Command::Promote(args) => told(client::block_on(promote::run(args))),
+        Command::Diff(args) => told(client::block_on(diff::run(args))),
+        Command::History(args) => told(client::block_on(history::run(args))),
+        Command::Rm(args) => told(client::block_on(rm::run(args))),
+        Command::Gc(args) => told(client::block_on(gc::run(args))),
+        Command::Sign(args) => told(sign::run(&args)),
         Command::Inspect(args) => client::block_on(inspect::run(args)),
         Command::Loadtest(args) => client::block_on(loadtest::run(*args)),
         Command::Simulate(args) => simulate::run(&args),

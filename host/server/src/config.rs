@@ -25,6 +25,8 @@ pub struct ServerConfig {
     /// Load every model's stable version before the server is ready. Otherwise a model is
     /// loaded by its first request.
     pub prewarm_model: bool,
+    /// How often the store is asked what others changed.
+    pub store_poll: Duration,
     /// Ready only when every model's stable version is loaded.
     pub readiness_check_model: bool,
     /// The largest body of a prediction.
@@ -66,6 +68,7 @@ impl Default for ServerConfig {
             allow_graph_bytes: false,
             memory_budget: None,
             prewarm_model: true,
+            store_poll: Duration::from_secs(5),
             readiness_check_model: true,
             max_body_bytes: 16 << 20,
             max_bodies_bytes: 1 << 30,

@@ -9,6 +9,7 @@ mod admission;
 mod config;
 mod direct;
 mod first_bytes;
+mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph_bytes;
@@ -31,6 +32,7 @@ pub use aegis_inference::{
 pub use aegis_sandbox::{Sandbox, SandboxConfig, SandboxError};
 pub use config::ServerConfig;
 pub use direct::DirectGraph;
+pub use follow::StoreStatus;
 pub use graph_check::{GraphFault, graph_child};
 pub use limits_table::{LIMIT_OUTCOMES, LimitOutcome};
 pub use load::PackageLoadError;

@@ -125,6 +125,9 @@ impl Server {
                 None => std::future::pending().await,
             }
         };
+        let (models, poll) = (app.models.clone(), app.config.store_poll);
+        // A task of its own: loading what others promoted must not hold up connections.
+        let following = tokio::spawn(async move { models.follow(poll).await });
         let stopped = async {
             stop.await;
             app.start_draining();
@@ -139,6 +142,7 @@ impl Server {
             never = tokens_watched => match never {},
             end = stopped => end,
         };
+        following.abort();
         drop((main, admin));
         tracing::info!(
             in_flight = app.in_flight(),

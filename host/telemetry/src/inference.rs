@@ -32,6 +32,7 @@ pub struct InferenceMetrics {
     queue_depth: ObservedGauge,
     loaded: ObservedGauge,
     resident: ObservedGauge,
+    store_reachable: ObservedGauge,
     unloads: Box<[BoundCounter<u64>]>,
     circuit: ObservedGauge,
     weight: ObservedGauge,
@@ -62,6 +63,7 @@ impl InferenceMetrics {
             queue_depth: ObservedGauge::new(meter, &metric::INFERENCE_QUEUE_DEPTH, Fold::Sum),
             loaded: ObservedGauge::new(meter, &metric::MODEL_LOADED, Fold::Newest),
             resident: ObservedGauge::new(meter, &metric::MODELS_RESIDENT, Fold::Sum),
+            store_reachable: ObservedGauge::new(meter, &metric::STORE_REACHABLE, Fold::Sum),
             unloads: UnloadReason::ALL
                 .iter()
                 .map(|reason| unloads.bind(&with(&[], "reason", reason.as_str())))
@@ -163,6 +165,13 @@ impl InferenceMetrics {
     /// each scrape, must not block for long and must not call telemetry.
     pub fn resident_bytes(&self, read: impl Fn() -> u64 + Send + Sync + 'static) -> GaugeHandle {
         self.resident.register(Vec::new(), move || read() as f64)
+    }
+
+    /// Registers how to read whether the store of models answers: `read` is called at each scrape,
+    /// must not block and must not call telemetry.
+    pub fn store_reachable(&self, read: impl Fn() -> bool + Send + Sync + 'static) -> GaugeHandle {
+        let read = move || f64::from(u8::from(read()));
+        self.store_reachable.register(Vec::new(), read)
     }
 
     /// A version was unloaded.

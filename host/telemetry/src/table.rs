@@ -251,6 +251,12 @@ pub mod metric {
         &["reason"],
         "Versions unloaded: least used beyond the memory budget (budget), superseded by others of their model (replaced), or deleted.",
     );
+    /// `aegis_store_reachable`
+    pub const STORE_REACHABLE: MetricSpec = gauge(
+        "aegis_store_reachable",
+        &[],
+        "1 while the store of models answers, 0 since it did not. What is loaded goes on serving; uploads, changes and loads fail.",
+    );
     /// `aegis_circuit_state`
     pub const CIRCUIT_STATE: MetricSpec = gauge(
         "aegis_circuit_state",
@@ -353,6 +359,7 @@ pub const METRICS: &[MetricSpec] = &[
     metric::MODEL_LOADED,
     metric::MODELS_RESIDENT,
     metric::MODEL_UNLOADS,
+    metric::STORE_REACHABLE,
     metric::CIRCUIT_STATE,
     metric::TRAFFIC_WEIGHT,
     metric::OTLP_SPANS,

@@ -63,6 +63,19 @@ struct Version {
     #[serde(default)]
     created_by: Option<String>,
     bytes: u64,
+    #[serde(default)]
+    signature: Signature,
+}
+
+/// Whose signature a version has; nothing from a server that does not say.
+#[derive(Default, Deserialize)]
+struct Signature {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -108,7 +121,7 @@ fn list(listing: &Listing) -> String {
 
 fn show(model: &Model) -> String {
     let head = [
-        "VERSION", "SERVES", "LOADED", "CREATED", "BY", "BYTES", "DIGEST",
+        "VERSION", "SERVES", "LOADED", "CREATED", "BY", "SIGNED", "BYTES", "DIGEST",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(model.versions.iter().map(|version| {
@@ -119,14 +132,20 @@ fn show(model: &Model) -> String {
             yes_or_no(model.loaded_versions.contains(&version.version)),
             version.created_at.clone(),
             or_dash(version.created_by.as_deref()),
+            signed(&version.signature),
             version.bytes.to_string(),
             version.digest.clone(),
         ]
     }));
-    let error = model
+    let mut error = model
         .error
         .as_ref()
         .map_or_else(String::new, |error| format!("\nnot loaded: {error}"));
+    for version in &model.versions {
+        if let Some(reason) = &version.signature.reason {
+            error.push_str(&format!("\nversion {}: {reason}", version.version));
+        }
+    }
     format!(
         "{} ({})\n\n{}{}{error}",
         model.name,
@@ -159,6 +178,15 @@ fn history(changes: &[Change]) -> String {
 
 fn or_dash(word: Option<&str>) -> String {
     word.unwrap_or("-").to_owned()
+}
+
+/// By whom, or why not.
+fn signed(signature: &Signature) -> String {
+    match (signature.state.as_str(), &signature.name) {
+        ("verified", Some(name)) => format!("by {name}"),
+        ("" | "unsigned", _) => "-".to_owned(),
+        (state, _) => state.replace('_', " "),
+    }
 }
 
 fn stable(traffic: &Traffic) -> String {

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aegis_registry::manifest::Limits;
+use aegis_registry::{StoreUrl, manifest::Limits};
 use aegis_telemetry::{LogFormat, OtlpEndpoint, OtlpProtocol, SamplerKind};
 
 pub(crate) use args::ServeArgs;
@@ -28,8 +28,8 @@ pub(crate) use form::{ByteSize, Management};
 pub(crate) use resolve::Resolved;
 
 use form::{
-    Address, Ceilings, Choice, Filter, Folder, Folders, Form, HeaderNames, Kib, Kind, Mib, Millis,
-    Number, OptionalAddress, OptionalPath, Seconds, Switch,
+    Address, Ceilings, Choice, Files, Filter, Folder, Folders, Form, HeaderNames, Kib, Kind, Mib,
+    Millis, Number, OptionalAddress, OptionalPath, OptionalStore, Seconds, Switch,
 };
 use form_telemetry::{Fraction, Headers, OptionalEndpoint, OptionalName};
 use resolve::Chooser;
@@ -153,6 +153,17 @@ settings! {
     "Models" {
         /// Folder of everything the server keeps: uploaded models and compiled code.
         data: PathBuf = Folder["data"] = ["data"];
+        /// Where uploaded models are kept, if not in the data folder: another folder, or a bucket that a
+        /// fleet shares (docs/registry.md).
+        store: Option<StoreUrl> = OptionalStore["store"] = [];
+        /// Time from one look to the next at what others changed in the store, give or take a fifth.
+        store_poll: Duration = Millis<100, 3_600_000>["store_poll_ms"] = ["5000"];
+        /// Size of the local copies of versions that come from a bucket, in MiB: beyond it the least
+        /// recently used that nobody uses go.
+        local_models: ByteSize = Mib<1, 16_777_216>["local_models_mib"] = ["16384"];
+        /// Public keys, in PEM files. With any set, only packages that one of them signed are taken and
+        /// served (docs/registry.md). May be given more than once.
+        trusted_keys: Vec<PathBuf> = Files["trusted_keys"] = [];
         /// Packages, or folders of packages, to serve from the start. May be given more than once.
         models: Vec<PathBuf> = Folders["models"] = [];
         /// Whether models are loaded at start, or at their first request.

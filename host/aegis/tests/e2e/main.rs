@@ -34,6 +34,7 @@ mod nn_faults;
 mod nn_misuse;
 mod predict_refused;
 mod refusal_by_handler;
+mod registry;
 mod residency;
 mod restart;
 mod slo;

@@ -193,6 +193,8 @@ fn management(app: &Arc<App>, router: Router) -> Router {
     const VERSIONS: &str = "/v1/models/{model}/versions";
     const VERSION: &str = "/v1/models/{model}/versions/{version}";
     const TRAFFIC: &str = "/v1/models/{model}/traffic";
+    const DIFF: &str = "/v1/models/{model}/diff";
+    const GC: &str = "/v1/gc";
     let on = |method, endpoint, action| {
         route(
             app,
@@ -218,6 +220,8 @@ fn management(app: &Arc<App>, router: Router) -> Router {
             )),
         )
         .route(TRAFFIC, put(on("PUT", TRAFFIC, Action::SetTraffic)))
+        .route(DIFF, get(on("GET", DIFF, Action::Diff)))
+        .route(GC, post(on("POST", GC, Action::Collect)))
 }
 
 /// A route's handler: `handle` with what all routes have in common around it.

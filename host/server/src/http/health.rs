@@ -15,6 +15,8 @@ use axum::{
 };
 use serde::Serialize;
 
+use crate::follow::StoreStatus;
+
 use super::{app::App, error::ApiError, gzip};
 
 #[derive(Serialize)]
@@ -22,6 +24,9 @@ struct Health {
     status: &'static str,
     models: Vec<Model>,
     backends: Vec<Backend>,
+    /// Where models are kept. That it is away takes nothing from what is loaded, so it is not
+    /// unready.
+    store: StoreStatus,
 }
 
 #[derive(Serialize)]
@@ -93,6 +98,7 @@ pub(crate) async fn health(
         status: status.word(),
         models,
         backends: app.backends().await.to_vec(),
+        store: app.models.store_status(),
     };
     Ok((status.code(), Json(body)).into_response())
 }

@@ -1,13 +1,16 @@
-//! `/v1/models…`: list, show, delete, and which version answers.
+//! `/v1/models…`: list, show, compare, delete, and which version answers; `/v1/gc`.
 //!
 //! Reached without a token on loopback only. A browser reaches loopback too, on behalf of any
 //! page, so a request that names an `Origin` is refused: no page manages models. That holds
 //! with tokens too, though no page could guess one: nothing needs it otherwise, and a rule
 //! without exceptions cannot be got wrong.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use aegis_registry::{Model, ModelName, RegistryError, Traffic, Version, VersionRecord};
+use aegis_registry::{
+    Model, ModelName, Registry, RegistryError, SignatureState, Signer, Traffic, Version,
+    VersionRecord,
+};
 use axum::{
     Json, RequestExt,
     body::Body,
@@ -15,6 +18,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -25,6 +29,9 @@ use super::{
     upload, web_page,
 };
 use crate::{access::Role, listener::Peer, models::ModelStatus};
+
+/// How many models are looked at together: their signatures are in the store.
+const AT_ONCE: usize = 16;
 
 /// The largest JSON body of a management call.
 const MAX_BODY: usize = 64 << 10;
@@ -61,7 +68,24 @@ struct ShownVersion {
     created_at: time::OffsetDateTime,
     created_by: Option<String>,
     bytes: u64,
+    signature: ShownSignature,
     files: Vec<aegis_registry::FileRecord>,
+}
+
+/// Whose signature a version has.
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum ShownSignature {
+    /// It has none, and need not.
+    Unsigned,
+    /// It has one, and no keys are trusted here.
+    NotChecked,
+    /// It has one of a key that is trusted here.
+    Verified(Signer),
+    /// It is not served.
+    Refused { reason: String },
+    /// The store does not say.
+    Unknown { reason: String },
 }
 
 #[derive(Deserialize)]
@@ -80,6 +104,8 @@ pub(crate) enum Action {
     SetTraffic,
     DeleteVersion,
     Delete,
+    Diff,
+    Collect,
 }
 
 impl Action {
@@ -93,6 +119,8 @@ impl Action {
             Action::SetTraffic => "set_traffic",
             Action::DeleteVersion => "delete_version",
             Action::Delete => "delete_model",
+            Action::Diff => "diff",
+            Action::Collect => "collect_garbage",
         }
     }
 }
@@ -138,7 +166,7 @@ async fn act(
     entry: &mut audit::Entry,
 ) -> Result<Response, ApiError> {
     let names = match action {
-        Action::List => Ok(Path(Names::default())),
+        Action::List | Action::Collect => Ok(Path(Names::default())),
         _ => request.extract_parts::<Path<Names>>().await,
     };
     match &names {
@@ -157,14 +185,18 @@ async fn act(
         }
     }
     web_page::refuse(&request, app.access.asks(Role::Manage))?;
-    if action == Action::List {
-        return list(app).await;
+    match action {
+        Action::List => return list(app).await,
+        Action::Collect => return collect(app, request.uri()).await,
+        _ => {}
     }
     let Path(names) =
         names.map_err(|rejection| ApiError::bad_request("invalid_path", rejection.body_text()))?;
     let model = name(&names.model)?;
     match action {
         Action::List => list(app).await,
+        Action::Collect => collect(app, request.uri()).await,
+        Action::Diff => diff(app, &model, request.uri()).await,
         Action::Show => show(app, &model).await,
         Action::ShowVersion => show_version(app, &model, number(&names.version)?).await,
         Action::Upload => upload::upload(app, model, request, id, entry).await,
@@ -198,14 +230,16 @@ fn number(given: &str) -> Result<Version, ApiError> {
 }
 
 async fn list(app: &App) -> Result<Response, ApiError> {
-    let models = app.models.list().await?;
-    let models = models.into_iter().map(|model| shown(app, model)).collect();
+    let listed = app.models.list().await?;
+    let looks = listed.into_iter().map(|model| shown(app, model));
+    let looks: Vec<_> = looks.collect();
+    let models = stream::iter(looks).buffered(AT_ONCE).collect().await;
     Ok(Json(Listing { models }).into_response())
 }
 
 async fn show(app: &App, name: &ModelName) -> Result<Response, ApiError> {
     let model = app.models.show(name).await?;
-    Ok(Json(shown(app, model)).into_response())
+    Ok(Json(shown(app, model).await).into_response())
 }
 
 async fn show_version(app: &App, name: &ModelName, version: Version) -> Result<Response, ApiError> {
@@ -218,7 +252,67 @@ async fn show_version(app: &App, name: &ModelName, version: Version) -> Result<R
             name: name.clone(),
             version,
         })?;
-    Ok(Json(shown_version(record)).into_response())
+    Ok(Json(shown_version(app, record).await).into_response())
+}
+
+/// `?from=N&to=M`: what is different in version M.
+async fn diff(app: &App, name: &ModelName, uri: &Uri) -> Result<Response, ApiError> {
+    let (mut from, mut to) = (None, None);
+    for (key, value) in parameters(uri) {
+        match &*key {
+            "from" => from = Some(number(&value)?),
+            "to" => to = Some(number(&value)?),
+            other => return Err(unknown(other, "a diff has `from` and `to`")),
+        }
+    }
+    let (Some(from), Some(to)) = (from, to) else {
+        return Err(ApiError::bad_request(
+            "invalid_parameter",
+            "a diff wants two versions: ?from=N&to=M",
+        ));
+    };
+    Ok(Json(app.models.diff(name, from, to).await?).into_response())
+}
+
+/// `?dry_run=true`: what would be collected; and `?grace_s=N`: how young what nobody needs may be
+/// and stay.
+async fn collect(app: &App, uri: &Uri) -> Result<Response, ApiError> {
+    let (mut dry_run, mut grace) = (false, Registry::GRACE);
+    for (key, value) in parameters(uri) {
+        match (&*key, &*value) {
+            ("dry_run", "true" | "1" | "") => dry_run = true,
+            ("dry_run", "false" | "0") => dry_run = false,
+            ("grace_s", seconds) => {
+                let seconds = seconds.parse().map_err(|_| {
+                    let words = format!(
+                        "grace_s is a number of seconds, not `{}`",
+                        seconds.escape_debug()
+                    );
+                    ApiError::bad_request("invalid_parameter", words)
+                })?;
+                grace = Duration::from_secs(seconds);
+            }
+            ("dry_run", other) => {
+                let words = format!("dry_run is true or false, not `{}`", other.escape_debug());
+                return Err(ApiError::bad_request("invalid_parameter", words));
+            }
+            (other, _) => return Err(unknown(other, "a collection has `dry_run` and `grace_s`")),
+        }
+    }
+    let collected = app.models.collect(grace, dry_run).await?;
+    Ok(Json(collected).into_response())
+}
+
+fn parameters(uri: &Uri) -> form_urlencoded::Parse<'_> {
+    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+}
+
+fn unknown(parameter: &str, right: &str) -> ApiError {
+    let words = format!(
+        "there is no parameter `{}`; {right}",
+        parameter.escape_debug()
+    );
+    ApiError::bad_request("unknown_parameter", words)
 }
 
 async fn set_traffic(
@@ -295,7 +389,11 @@ pub(crate) fn promote_flag(uri: &Uri) -> Result<bool, ApiError> {
     Ok(promote)
 }
 
-fn shown(app: &App, model: Model) -> Shown {
+async fn shown(app: &App, model: Model) -> Shown {
+    let mut versions = Vec::with_capacity(model.versions.len());
+    for record in &model.versions {
+        versions.push(shown_version(app, record).await);
+    }
     let status = app.models.status_of(&model.name);
     let stable = model.traffic.stable;
     let description = model
@@ -329,17 +427,25 @@ fn shown(app: &App, model: Model) -> Shown {
             .into_iter()
             .map(|(name, backend)| ShownGraph { name, backend })
             .collect(),
-        versions: model
-            .versions
-            .iter()
-            .map(|record| shown_version(record))
-            .collect(),
+        versions,
         error,
     }
 }
 
-fn shown_version(record: &VersionRecord) -> ShownVersion {
+async fn shown_version(app: &App, record: &VersionRecord) -> ShownVersion {
+    let signature = match app.models.signature(record).await {
+        Ok(SignatureState::Unsigned) => ShownSignature::Unsigned,
+        Ok(SignatureState::Verified(signer)) => ShownSignature::Verified(signer),
+        Ok(SignatureState::Refused(error)) => ShownSignature::Refused {
+            reason: error.to_string(),
+        },
+        Ok(_) => ShownSignature::NotChecked,
+        Err(error) => ShownSignature::Unknown {
+            reason: error.to_string(),
+        },
+    };
     ShownVersion {
+        signature,
         version: record.version.get(),
         digest: record.digest.to_string(),
         created_at: record.created_at,

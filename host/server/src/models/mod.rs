@@ -18,8 +18,8 @@ use std::{
 
 use aegis_inference::{Graph, Runtime};
 use aegis_registry::{
-    CommitMeta, Digest, ErrorKind, Manifest, Model, ModelName, Package, Registry, RegistryError,
-    Upload, UploadLimits, Version, VersionRecord,
+    Collected, CommitMeta, Digest, ErrorKind, Manifest, Model, ModelName, Package, Registry,
+    RegistryError, SignatureState, Upload, UploadLimits, Version, VersionDiff, VersionRecord,
     manifest::{EffectiveLimits, Limits},
 };
 use aegis_sandbox::{GraphLoader, PrepareReport, Sandbox};
@@ -33,6 +33,7 @@ use entry::{Entry, LoadFailure};
 
 use crate::{
     config::ServerConfig,
+    follow::{StoreStatus, StoreWatch, follow},
     graph_bytes::BytesLoader,
     load::{Loader, PackageLoadError},
     predictor::Predictor,
@@ -42,6 +43,10 @@ use crate::{
 
 /// How long after a failed load the next request may try again.
 const RETRY_LOAD: Duration = Duration::from_secs(10);
+
+/// How long after a version that was promoted elsewhere did not load here it is tried again. What
+/// was stable before goes on serving.
+const RETRY_CHANGE: Duration = Duration::from_secs(60);
 
 /// How long after finding everything in use that is over the memory budget it is looked at
 /// again: requests are over by then, most of them.
@@ -65,6 +70,7 @@ struct Inner {
     resident: OnceLock<GaugeHandle>,
     /// Whether a task waits for what is over the budget to come out of use.
     trimming: AtomicBool,
+    store: Arc<StoreWatch>,
 }
 
 /// Why a model does not answer or does not change.
@@ -175,6 +181,7 @@ impl Models {
                 started: AtomicBool::new(false),
                 trimming: AtomicBool::new(false),
                 resident: OnceLock::new(),
+                store: Arc::new(StoreWatch::default()),
             }),
         };
         let inner = Arc::downgrade(&models.inner);
@@ -182,6 +189,10 @@ impl Models {
         let resident = metrics
             .resident_bytes(move || inner.upgrade().map_or(0, |inner| inner.resident_bytes()));
         let _ = models.inner.resident.set(resident);
+        let store = Arc::downgrade(&models.inner.store);
+        let reachable = metrics
+            .store_reachable(move || store.upgrade().is_some_and(|store| store.is_reachable()));
+        let _ = models.inner.store.series.set(reachable);
         models
     }
 
@@ -235,6 +246,89 @@ impl Models {
                 models = left,
                 "the memory budget is full: these models are loaded when they are asked for"
             );
+        }
+    }
+
+    /// Follows for ever what others change in the store.
+    pub(crate) async fn follow(&self, interval: Duration) {
+        let (registry, store) = (self.inner.registry.clone(), Arc::clone(&self.inner.store));
+        follow(registry, self.clone(), store, interval).await;
+    }
+
+    /// How the store is, as far as is known.
+    pub fn store_status(&self) -> StoreStatus {
+        self.inner.store.status()
+    }
+
+    /// Makes what the store says of a model hold here: its stable version is loaded, then answers;
+    /// what was deleted goes. What is right already stays as it is.
+    pub(crate) async fn catch_up(&self, name: &ModelName) -> Result<(), ModelsError> {
+        loop {
+            let model = match self.inner.registry.model(name).await {
+                Ok(model) => model,
+                Err(RegistryError::ModelNotFound { .. }) => {
+                    self.forget(name);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let entry = self.entry_or_new(name);
+            let Some(stable) = model.traffic.stable else {
+                return Ok(());
+            };
+            if entry.state.read().stable != Some(stable) {
+                // What nobody has asked for here is loaded when somebody does, if so configured.
+                let wanted = self.inner.prewarm || !entry.state.read().loaded.is_empty();
+                if let Some(failure) = entry.state.read().failure.as_ref()
+                    && failure.version == stable
+                    && failure.at.elapsed() < RETRY_CHANGE
+                {
+                    return Err(ModelsError::NotLoaded {
+                        name: name.clone(),
+                        version: stable,
+                        message: failure.message.clone(),
+                        code: failure.code,
+                    });
+                }
+                let loaded = match wanted {
+                    true => Some(self.load(&entry, stable).await?),
+                    false => None,
+                };
+                let _changing = entry.changing.lock().await;
+                // Whoever promoted here meanwhile, or elsewhere, came later.
+                if self.inner.registry.traffic(name).await?.stable != Some(stable) {
+                    continue;
+                }
+                match loaded {
+                    Some(loaded) => self.let_go(entry.make_stable(&loaded), UnloadReason::Replaced),
+                    None => entry.state.write().stable = Some(stable),
+                }
+                tracing::info!(model = %name, version = %stable, "the stable version was changed elsewhere");
+            }
+            let there: Vec<_> = model.versions.iter().map(|record| record.version).collect();
+            let loaded: Vec<_> = entry
+                .state
+                .read()
+                .loaded
+                .iter()
+                .map(|it| it.version)
+                .collect();
+            for version in loaded
+                .into_iter()
+                .filter(|version| !there.contains(version))
+            {
+                self.let_go(entry.unload(version), UnloadReason::Deleted);
+            }
+            return Ok(());
+        }
+    }
+
+    /// Lets go of a model that is no more.
+    fn forget(&self, name: &ModelName) {
+        let entry = self.inner.entries.write().remove(name);
+        if let Some(entry) = entry {
+            let gone = std::mem::take(&mut entry.state.write().loaded);
+            self.let_go(gone, UnloadReason::Deleted);
         }
     }
 
@@ -316,6 +410,15 @@ impl Models {
         let load = async move { models.load(&entry, wanted).await };
         let loading = tokio::spawn(in_this_trace(load));
         match tokio::time::timeout_at(deadline.into(), loading).await {
+            // To manage such a version is a conflict; to ask it, a state of the server.
+            Ok(Ok(Err(ModelsError::Registry(error @ RegistryError::UntrustedVersion { .. })))) => {
+                Err(ModelsError::NotLoaded {
+                    name: name.clone(),
+                    version: wanted,
+                    message: error.to_string(),
+                    code: error.code(),
+                })
+            }
             Ok(Ok(loaded)) => loaded,
             Ok(Err(error)) => {
                 Err(PackageLoadError::Host(format!("the task of a load failed: {error}")).into())
@@ -362,6 +465,7 @@ impl Models {
         } else {
             false
         };
+        self.inner.store.note_change();
         tracing::info!(
             model = %record.name,
             version = %record.version,
@@ -409,6 +513,7 @@ impl Models {
         let _changing = entry.changing.lock().await;
         self.inner.registry.set_stable(name, version, who).await?;
         self.let_go(entry.make_stable(&loaded), UnloadReason::Replaced);
+        self.inner.store.note_change();
         tracing::info!(model = %name, version = %version, "version promoted");
         Ok(())
     }
@@ -441,11 +546,7 @@ impl Models {
         // A deletion that was cut off may have been ended behind our back: then the model
         // is gone from the registry and not from here.
         if matches!(deleted, Ok(()) | Err(RegistryError::ModelNotFound { .. })) {
-            let entry = self.inner.entries.write().remove(name);
-            if let Some(entry) = entry {
-                let gone = std::mem::take(&mut entry.state.write().loaded);
-                self.let_go(gone, UnloadReason::Deleted);
-            }
+            self.forget(name);
         }
         Ok(deleted?)
     }
@@ -458,6 +559,30 @@ impl Models {
     /// What the registry has, of all models.
     pub async fn list(&self) -> Result<Vec<Model>, ModelsError> {
         Ok(self.inner.registry.models().await?)
+    }
+
+    /// What is different in version `to` of a model, compared with version `from`.
+    pub async fn diff(
+        &self,
+        name: &ModelName,
+        from: Version,
+        to: Version,
+    ) -> Result<VersionDiff, ModelsError> {
+        Ok(self.inner.registry.diff(name, from, to).await?)
+    }
+
+    /// Whose signature a version has.
+    pub async fn signature(&self, record: &VersionRecord) -> Result<SignatureState, ModelsError> {
+        Ok(self.inner.registry.signature(record).await?)
+    }
+
+    /// Removes from the store what nobody needs, or only says what that would be.
+    pub async fn collect(&self, grace: Duration, dry_run: bool) -> Result<Collected, ModelsError> {
+        let registry = &self.inner.registry;
+        Ok(match dry_run {
+            true => registry.find_garbage(grace).await?,
+            false => registry.collect_garbage(grace).await?,
+        })
     }
 
     /// Serves `predictor` as a model of its own beside the registry's: the benchmark's way

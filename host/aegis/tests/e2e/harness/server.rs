@@ -20,6 +20,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_aegis");
 #[derive(Default)]
 pub(crate) struct Start {
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
     data: Option<PathBuf>,
 }
 
@@ -31,6 +32,12 @@ impl Start {
     /// With this flag.
     pub(crate) fn flag(mut self, name: &str, value: &str) -> Start {
         self.flags.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// With this in its environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Start {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -80,6 +87,7 @@ impl Start {
             .arg("--data")
             .arg(&data)
             .args(&self.flags)
+            .envs(self.variables)
             .current_dir(root())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
