@@ -6,11 +6,13 @@ use aegis_telemetry::METRICS;
 use flate2::read::GzDecoder;
 use reqwest::Method;
 
-use crate::harness::{Start, send};
+use crate::harness::{Package, Start, send};
 
 #[tokio::test]
 async fn every_metric_of_the_contract_is_there_with_its_labels() {
     let server = Start::new().examples().ready().await;
+    // Sessions have series where a handler keeps any.
+    server.upload(&Package::guest("sessions")).await.is(201);
     server.ask("spam", "hello there").await.is(200);
     let answer = server.get("/metrics").await.is(200);
     assert!(
