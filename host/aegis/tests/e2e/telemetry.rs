@@ -321,6 +321,8 @@ async fn a_collector_sees_the_metrics_that_prometheus_sees() {
         };
         let asked = 3.0;
         let server = tells(&collector, protocol).examples().ready().await;
+        // Sessions have series where a handler keeps any.
+        server.upload(&Package::guest("sessions")).await.is(201);
         for _ in 0..asked as usize {
             server.ask("spam", "hello there").await.is(200);
         }
