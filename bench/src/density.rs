@@ -18,7 +18,7 @@ use crate::{
     cases::{self, Case},
     http::{Connection, post},
     machine::Memory,
-    program::{Program, Running, find, get, upload, wait},
+    program::{Checkout, Program, Running, find, get, upload, wait},
     say,
     stats::Samples,
 };
@@ -43,26 +43,20 @@ pub(crate) struct Args {
     /// A data folder to keep between runs: models that are there are not uploaded again.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The `aegis` program; else the one beside this.
-    #[arg(long, value_name = "FILE")]
-    aegis: Option<PathBuf>,
-    #[arg(long, value_name = "PATH", env = "AEGIS_ONNXRUNTIME")]
-    onnxruntime: Option<PathBuf>,
-    /// The checkout.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    root: PathBuf,
+    #[command(flatten)]
+    checkout: Checkout,
 }
 
 /// Measures, saying each figure as it is found.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    std::env::set_current_dir(&args.root)?;
-    let aegis = find(args.aegis.clone())?;
+    std::env::set_current_dir(&args.checkout.root)?;
+    let aegis = find(args.checkout.aegis.clone())?;
     let folder = tempfile::Builder::new()
         .prefix("aegis-density-")
         .tempdir()?;
     let program = Program {
         aegis: &aegis,
-        onnxruntime: args.onnxruntime.as_deref(),
+        onnxruntime: args.checkout.onnxruntime.as_deref(),
         log: folder.path().join("aegis.log"),
     };
     let data = match &args.data {

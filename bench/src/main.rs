@@ -25,12 +25,12 @@ mod start;
 mod stats;
 mod telemetry;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{fixture::Fixture, plan::Plan, report::Report};
+use crate::{fixture::Fixture, plan::Plan, program::Checkout, report::Report};
 
 /// The allocator that `aegis` has: the server is measured in this program.
 #[global_allocator]
@@ -57,15 +57,8 @@ struct RunArgs {
     /// Measure only this network. May be given more than once.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// The `aegis` program that is started and uploaded to; else the one beside this program.
-    #[arg(long, value_name = "FILE")]
-    aegis: Option<PathBuf>,
-    /// ONNX Runtime's library, or its folder. Else it is searched for, as `aegis serve` does.
-    #[arg(long, value_name = "PATH", env = "AEGIS_ONNXRUNTIME")]
-    onnxruntime: Option<PathBuf>,
-    /// The checkout: where models/digits and .runtimes are.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    root: PathBuf,
+    #[command(flatten)]
+    checkout: Checkout,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,15 +111,15 @@ pub(crate) fn say(line: &str) {
 }
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
-    std::env::set_current_dir(&args.root)
-        .with_context(|| format!("the checkout {}", args.root.display()))?;
+    std::env::set_current_dir(&args.checkout.root)
+        .with_context(|| format!("the checkout {}", args.checkout.root.display()))?;
     let plan = Plan::new(args.quick);
-    let aegis = program::find(args.aegis.clone())?;
+    let aegis = program::find(args.checkout.aegis.clone())?;
     let machine = machine::Machine::read();
     for warning in machine.warnings() {
         say(&warning);
     }
-    let runtime = bare::runtime(args.onnxruntime.clone())?;
+    let runtime = bare::runtime(args.checkout.onnxruntime.clone())?;
     let fixture = Fixture::make(&args.only)?;
     let mut report = Report::new(machine, bare::version(&runtime), args.quick);
     for network in &fixture.networks {
@@ -135,12 +128,12 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
             .with_context(|| format!("{}, in process", network.name))?;
         report.in_process.push(measured);
     }
-    report.over_http = over_http::measure(&fixture, args.onnxruntime.as_deref(), &plan)?;
+    report.over_http = over_http::measure(&fixture, args.checkout.onnxruntime.as_deref(), &plan)?;
     say("start and upload");
     report.start = Some(start::measure(
         &aegis,
         &fixture,
-        args.onnxruntime.as_deref(),
+        args.checkout.onnxruntime.as_deref(),
         &plan,
     )?);
     let text = match args.output {

@@ -23,7 +23,7 @@ use crate::{
     cases,
     http::{Connection, post},
     machine::Machine,
-    program::{Program, find, get, upload, wait},
+    program::{Checkout, Program, find, get, upload, wait},
     say,
     stats::{Samples, Summary, median},
 };
@@ -60,14 +60,8 @@ pub(crate) struct Args {
     /// Flags for `aegis serve`, in one string.
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     flags: String,
-    /// The `aegis` program; else the one beside this.
-    #[arg(long, value_name = "FILE")]
-    aegis: Option<PathBuf>,
-    #[arg(long, value_name = "PATH", env = "AEGIS_ONNXRUNTIME")]
-    onnxruntime: Option<PathBuf>,
-    /// The checkout.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    root: PathBuf,
+    #[command(flatten)]
+    checkout: Checkout,
 }
 
 /// One line of the list: a word and the query that asks for it.
@@ -78,19 +72,19 @@ struct Word {
 
 /// Measures every word and prints a table.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    std::env::set_current_dir(&args.root)?;
+    std::env::set_current_dir(&args.checkout.root)?;
     let machine = Machine::read();
     for warning in machine.warnings() {
         say(&warning);
     }
     let words = read_words(&args.words, &args.only)?;
-    let aegis = find(args.aegis.clone())?;
+    let aegis = find(args.checkout.aegis.clone())?;
     let folder = tempfile::Builder::new()
         .prefix("aegis-neighbours-")
         .tempdir()?;
     let program = Program {
         aegis: &aegis,
-        onnxruntime: args.onnxruntime.as_deref(),
+        onnxruntime: args.checkout.onnxruntime.as_deref(),
         log: folder.path().join("aegis.log"),
     };
     let flags: Vec<_> = args.flags.split_whitespace().map(AsRef::as_ref).collect();

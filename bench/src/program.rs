@@ -17,6 +17,20 @@ use crate::{
     http::{Connection, post},
 };
 
+/// What every part of the benchmark measures with.
+#[derive(clap::Args)]
+pub(crate) struct Checkout {
+    /// The `aegis` program that is started and uploaded to; else the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) aegis: Option<PathBuf>,
+    /// ONNX Runtime's library, or its folder. Else it is searched for, as `aegis serve` does.
+    #[arg(long, value_name = "PATH", env = "AEGIS_ONNXRUNTIME")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// The checkout: where models/digits and .runtimes are.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) root: PathBuf,
+}
+
 /// The program to start: the one given, or the one beside this.
 pub(crate) fn find(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let path = match given {

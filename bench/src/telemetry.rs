@@ -8,7 +8,7 @@ use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -20,7 +20,7 @@ use crate::{
     cases::{self, Case},
     load::Loaded,
     machine::{CpuTime, Machine},
-    program::{Program, Running, find, wait},
+    program::{Checkout, Program, Running, find, wait},
     say,
     stats::median,
 };
@@ -44,14 +44,8 @@ pub(crate) struct Args {
     /// A collector to send to, instead of the one that is made here.
     #[arg(long, value_name = "URL")]
     collector: Option<String>,
-    /// The `aegis` program; else the one beside this.
-    #[arg(long, value_name = "FILE")]
-    aegis: Option<PathBuf>,
-    #[arg(long, value_name = "PATH", env = "AEGIS_ONNXRUNTIME")]
-    onnxruntime: Option<PathBuf>,
-    /// The checkout.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    root: PathBuf,
+    #[command(flatten)]
+    checkout: Checkout,
 }
 
 /// A server that is told this much.
@@ -74,12 +68,12 @@ struct Turn {
 
 /// Measures every side and prints a table.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    std::env::set_current_dir(&args.root)?;
+    std::env::set_current_dir(&args.checkout.root)?;
     let machine = Machine::read();
     for warning in machine.warnings() {
         say(&warning);
     }
-    let aegis = find(args.aegis.clone())?;
+    let aegis = find(args.checkout.aegis.clone())?;
     let folder = tempfile::Builder::new()
         .prefix("aegis-telemetry-")
         .tempdir()?;
@@ -128,7 +122,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let index = sides.len();
         let program = Program {
             aegis: &aegis,
-            onnxruntime: args.onnxruntime.as_deref(),
+            onnxruntime: args.checkout.onnxruntime.as_deref(),
             log: folder.path().join(format!("{index}.log")),
         };
         let mut all = vec![

@@ -25,7 +25,9 @@ use crate::{
     bare,
     cases::{self, Case, Digit, Question, most_probable},
     machine::Machine,
-    onnx, say,
+    onnx,
+    program::Checkout,
+    say,
     stats::median,
 };
 
@@ -52,14 +54,8 @@ pub(crate) struct Args {
     /// For people, or for programs.
     #[arg(long, short, value_enum, default_value = "text")]
     output: crate::Output,
-    /// The `aegis` program; else the one beside this.
-    #[arg(long, value_name = "FILE")]
-    aegis: Option<PathBuf>,
-    #[arg(long, value_name = "PATH", env = "AEGIS_ONNXRUNTIME")]
-    onnxruntime: Option<PathBuf>,
-    /// The checkout.
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    root: PathBuf,
+    #[command(flatten)]
+    checkout: Checkout,
 }
 
 /// The sizes that the bare loop is run at.
@@ -147,7 +143,7 @@ struct Figures {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    std::env::set_current_dir(&args.root)?;
+    std::env::set_current_dir(&args.checkout.root)?;
     let machine = Machine::read();
     for warning in machine.warnings() {
         say(&warning);
@@ -160,7 +156,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     } else {
         (args.rounds, Duration::from_millis(args.window_ms))
     };
-    let runtime = bare::runtime(args.onnxruntime.clone())?;
+    let runtime = bare::runtime(args.checkout.onnxruntime.clone())?;
     let networks = networks(folder.path(), &args.only)?;
     let mut report = Report {
         machine,

@@ -51,7 +51,7 @@ impl Server {
         args: &Args,
         folder: &Path,
     ) -> anyhow::Result<Server> {
-        let aegis = find(args.aegis.clone())?;
+        let aegis = find(args.checkout.aegis.clone())?;
         let models = folder.join("models");
         for network in networks {
             for (way, batching) in WAYS {
@@ -61,7 +61,7 @@ impl Server {
         }
         let program = Program {
             aegis: &aegis,
-            onnxruntime: args.onnxruntime.as_deref(),
+            onnxruntime: args.checkout.onnxruntime.as_deref(),
             log: folder.join("server.log"),
         };
         let concurrency = (2 * CALLERS.into_iter().max().unwrap_or(MAX_CONCURRENCY)).to_string();

@@ -13,7 +13,7 @@ use crate::name::ModelName;
 use crate::records::{Entries, expect_model, live_version};
 use crate::registry::{Inner, Registry};
 use crate::store::{Store, Tag, to_json};
-use crate::traffic::{Canary, Traffic, TrafficAction, TrafficEdit};
+use crate::traffic::{Traffic, TrafficAction, TrafficEdit};
 use crate::version::Version;
 
 /// How often a change is tried against others. In each round at least one writer succeeds, so this
@@ -21,63 +21,6 @@ use crate::version::Version;
 pub(crate) const ATTEMPTS: u32 = 64;
 
 impl Registry {
-    /// Makes a version the one that serves. A canary of that version ends with it.
-    pub async fn set_stable(
-        &self,
-        name: &ModelName,
-        version: Version,
-        who: Option<&str>,
-    ) -> Result<Traffic> {
-        let stable = Some(version);
-        self.edit(
-            name,
-            TrafficEdit {
-                stable,
-                ..TrafficEdit::default()
-            },
-            who,
-        )
-        .await
-    }
-
-    /// Puts a version on trial with a share of the requests, or ends the trial.
-    pub async fn set_canary(
-        &self,
-        name: &ModelName,
-        canary: Option<Canary>,
-        who: Option<&str>,
-    ) -> Result<Traffic> {
-        let canary = Some(canary);
-        self.edit(
-            name,
-            TrafficEdit {
-                canary,
-                ..TrafficEdit::default()
-            },
-            who,
-        )
-        .await
-    }
-
-    /// Names the version that takes over while the one chosen is unhealthy, or none.
-    pub async fn set_fallback(
-        &self,
-        name: &ModelName,
-        version: Option<Version>,
-        who: Option<&str>,
-    ) -> Result<Traffic> {
-        let fallback = Some(version);
-        self.edit(
-            name,
-            TrafficEdit {
-                fallback,
-                ..TrafficEdit::default()
-            },
-            who,
-        )
-        .await
-    }
-
     /// Changes the rule as is asked, all of it or nothing.
     pub async fn edit(
         &self,
@@ -184,11 +127,15 @@ impl Inner {
             }
             let json = to_json(&key, &traffic)?;
             if self.store.put_tagged(&key, &tag, json).await? {
-                let (stable, canary) = (
-                    traffic.stable.map(Version::get),
-                    traffic.canary.map(|it| it.version.get()),
+                tracing::info!(
+                    model = %name,
+                    stable = traffic.stable.map(Version::get),
+                    canary = traffic.canary.map(|it| it.version.get()),
+                    canary_percent = traffic.canary.map(|it| it.weight.percent()),
+                    shadow = traffic.shadow.map(|it| it.version.get()),
+                    fallback = traffic.fallback.map(Version::get),
+                    "traffic rule changed"
                 );
-                tracing::info!(model = %name, stable, canary, "traffic rule changed");
                 return Ok(traffic);
             }
             pause(attempt).await;

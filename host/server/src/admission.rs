@@ -72,9 +72,8 @@ impl Admission {
 
     /// Waits for a place until `deadline`.
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<Permit, Refusal> {
-        // tokio's semaphore is fair: while others wait, nothing is left for this to take.
-        if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
-            return Ok(self.permit(permit));
+        if let Some(permit) = self.try_enter() {
+            return Ok(permit);
         }
         let _place =
             Place::take(&self.waiting, self.max_queue).ok_or_else(|| Refusal::QueueFull {
@@ -92,6 +91,7 @@ impl Admission {
 
     /// A place, if one is free and nobody waits for it.
     pub(crate) fn try_enter(&self) -> Option<Permit> {
+        // tokio's semaphore is fair: while others wait, nothing is left for this to take.
         let place = Arc::clone(&self.running).try_acquire_owned().ok()?;
         Some(self.permit(place))
     }

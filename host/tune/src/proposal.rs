@@ -195,12 +195,7 @@ fn nearest(trials: &[Trial]) -> Option<Nearest> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::unwrap_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        reason = "tests fail by panicking"
-    )]
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
     use proptest::prelude::*;
 

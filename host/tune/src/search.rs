@@ -20,6 +20,9 @@ use crate::{
 const RISE: f64 = 1.02;
 /// Settings beside the one in force that are measured again at the end.
 const FINALISTS: usize = 2;
+/// How much a single measurement may be lucky or not: a setting that looks no worse than the one in force by this share
+/// may be the better one.
+const LUCK: f64 = 0.2;
 /// A step that brings nothing is forgiven once: the next one may.
 const MISSES: u32 = 2;
 /// Runs that are this full on average gain nothing by waiting for more.
@@ -440,7 +443,7 @@ impl<M: Measure> Search<'_, M> {
     }
 
     /// The best of the search and the setting in force again, by turns, until each has its repeats at
-    /// one load. Nothing, where nothing promises to be better.
+    /// one load. Nothing, where nothing may be better.
     async fn repeat(&mut self) -> Result<(), Ended> {
         let finalists = self.finalists();
         if finalists.len() < 2 {
@@ -480,9 +483,8 @@ impl<M: Measure> Search<'_, M> {
             .is_none_or(|figures| figures.repeated && figures.runs >= self.asked.repeats as usize)
     }
 
-    /// The setting in force, and the best of those that look better by what a change must gain.
+    /// The setting in force, and the best of those that may be better.
     fn finalists(&self) -> Vec<usize> {
-        let gain = self.asked.goal.min_gain_percent() / 100.0;
         // One that answered nothing in time is worse than any.
         let now = self.score(self.baseline()).unwrap_or(Score::Misses {
             p99_ms: f64::INFINITY,
@@ -494,7 +496,9 @@ impl<M: Measure> Search<'_, M> {
             .skip(1)
             .filter(|(_, trial)| trial.refused.is_none())
             .filter_map(|(index, trial)| match self.score(trial)? {
-                score @ Score::Meets { rps } if score.is_better_by(gain, now) => Some((index, rps)),
+                score @ Score::Meets { rps } if score.is_better_by(-LUCK, now) => {
+                    Some((index, rps))
+                }
                 _ => None,
             })
             .collect();

@@ -191,13 +191,7 @@ enum Arrivals {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match drive(&args).await {
-        Ok(code) => Ok(code),
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "aegis: {error:#}");
-            Ok(ExitCode::from(NOT_TESTED))
-        }
-    }
+    Ok(super::or_exit(drive(&args).await, NOT_TESTED))
 }
 
 async fn drive(args: &Args) -> anyhow::Result<ExitCode> {

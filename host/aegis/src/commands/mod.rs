@@ -20,3 +20,13 @@ mod bodies;
 mod package;
 mod status_line;
 mod stop;
+
+use std::{io::Write as _, process::ExitCode};
+
+/// The status of a command that has one of its own for having come to nothing.
+fn or_exit(ended: anyhow::Result<ExitCode>, nothing: u8) -> ExitCode {
+    ended.unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "aegis: {error:#}");
+        ExitCode::from(nothing)
+    })
+}

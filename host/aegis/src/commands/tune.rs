@@ -29,7 +29,6 @@ use aegis_tune::{
     proposal::Proposal,
     report::Report,
     search::{Asked, Ended, search},
-    setting::Setting,
     space::Space,
 };
 use anyhow::{Context as _, bail};
@@ -141,13 +140,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match tune(&args).await {
-        Ok(code) => Ok(code),
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "aegis: {error:#}");
-            Ok(ExitCode::from(NOT_TUNED))
-        }
-    }
+    Ok(super::or_exit(tune(&args).await, NOT_TUNED))
 }
 
 async fn tune(args: &Args) -> anyhow::Result<ExitCode> {
@@ -168,16 +161,18 @@ async fn tune(args: &Args) -> anyhow::Result<ExitCode> {
 
     let progress = Rc::new(RefCell::new(Progress::new(args.time_budget, goal.p99_ms())));
     let stop = stop_on_signal()?;
+    let settings = server_settings(&args.model)?;
+    let cores = cores(&settings);
+    let baseline = edit::setting_of(graph, cores);
     let mut bench = Bench::new(
         &package,
         (&manifest, &graph.name),
+        cores,
         bodies.clone(),
         (timings, goal.p99_ms()),
         stop,
         Rc::clone(&progress),
     )?;
-    let baseline = edit::setting_of(graph, cores());
-    let settings = server_settings(&bench)?;
     let Some(backend) = bench
         .backend(&baseline)
         .await
@@ -186,7 +181,7 @@ async fn tune(args: &Args) -> anyhow::Result<ExitCode> {
         bench.end().await;
         return Ok(ExitCode::from(STOPPED));
     };
-    let space = space(&package.manifest, graph, &settings, &backend);
+    let space = space(&package.manifest, graph, &settings, &backend, cores);
     let asked = Asked {
         baseline,
         goal,
@@ -220,7 +215,8 @@ async fn tune(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let stopped = report.found.ended == Ended::Stopped;
     if let Some(setting) = report.found.proposal.change() {
-        settle(args, &file, (&manifest, &graph.name), &setting, stopped)?;
+        let edited = || edit::edited(&manifest, &graph.name, &setting, cores);
+        settle(args, (&file, &manifest), edited, stopped)?;
     }
     Ok(match (stopped, &report.found.proposal) {
         (true, _) => ExitCode::from(STOPPED),
@@ -305,7 +301,9 @@ fn timings(args: &Args) -> anyhow::Result<Timings> {
         warm_up: args.warm_up,
         duration: args.duration,
         timeout: args.timeout,
-        workers: args.workers.unwrap_or_else(cores),
+        workers: args
+            .workers
+            .unwrap_or(u32::try_from(available_cores()).unwrap_or(u32::MAX)),
     };
     if args.duration < Duration::from_secs(1) {
         bail!(
@@ -325,17 +323,22 @@ fn timings(args: &Args) -> anyhow::Result<Timings> {
     Ok(timings)
 }
 
-fn cores() -> u32 {
-    std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .try_into()
-        .unwrap_or(u32::MAX)
+/// The threads that all graphs of the private server compute on.
+fn cores(settings: &ServeSettings) -> u32 {
+    let threads = match settings.inference_threads {
+        0 => available_cores(),
+        threads => threads,
+    };
+    u32::try_from(threads).unwrap_or(u32::MAX)
 }
 
-/// What holds for the private server, by the environment that it will have.
-fn server_settings(bench: &Bench) -> anyhow::Result<ServeSettings> {
-    let (data, package) = bench.folders();
-    let words = std::iter::once("serve".into()).chain(server::flags(&data, &package));
+fn available_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What holds for the private server, by the environment that it will have, wherever its folders are.
+fn server_settings(anywhere: &Path) -> anyhow::Result<ServeSettings> {
+    let words = std::iter::once("serve".into()).chain(server::flags(anywhere, anywhere));
     let resolved = PrivateServer::try_parse_from(words)?
         .args
         .resolve(server::environment())?;
@@ -350,14 +353,16 @@ struct PrivateServer {
 }
 
 /// Where settings may lie for this graph on this machine.
-fn space(manifest: &Manifest, graph: &Graph, settings: &ServeSettings, backend: &str) -> Space {
+fn space(
+    manifest: &Manifest,
+    graph: &Graph,
+    settings: &ServeSettings,
+    backend: &str,
+    cores: u32,
+) -> Space {
     let (axes, preferred) = match &graph.batching {
         Some(Batching::On(on)) => (on.axes.len(), on.preferred_batch_sizes.as_slice()),
         _ => (0, [].as_slice()),
-    };
-    let cores = match settings.inference_threads {
-        0 => cores(),
-        threads => u32::try_from(threads).unwrap_or(u32::MAX),
     };
     let limits = manifest.limits.effective(&serve::ceilings(settings));
     Space {
@@ -406,9 +411,8 @@ fn introduce(
 /// Writes a change into the manifest, or says how to.
 fn settle(
     args: &Args,
-    file: &Path,
-    (manifest, graph): (&str, &str),
-    setting: &Setting,
+    (file, manifest): (&Path, &str),
+    edited: impl FnOnce() -> anyhow::Result<String>,
     stopped: bool,
 ) -> anyhow::Result<()> {
     let say = |words: &str| {
@@ -422,8 +426,7 @@ fn settle(
         say("it was stopped: nothing is written");
         return Ok(());
     }
-    let edited = edit::edited(manifest, graph, setting, cores())?;
-    write_manifest(file, manifest, &edited)?;
+    write_manifest(file, manifest, &edited()?)?;
     say(&format!("{} has it now", file.display()));
     Ok(())
 }

@@ -4,9 +4,60 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aegis_registry::{
-    Commit, CommitMeta, ModelName, Package, Registry, RegistryError, Upload, UploadLimits, Version,
+    Canary, Commit, CommitMeta, ModelName, Package, Registry, RegistryError, Traffic, TrafficEdit,
+    Upload, UploadLimits, Version,
 };
 use bytes::Bytes;
+
+/// Changes of one part of a rule.
+pub(crate) trait Edits {
+    fn edited(
+        &self,
+        name: &ModelName,
+        who: Option<&str>,
+        edit: impl FnOnce(&mut TrafficEdit),
+    ) -> impl Future<Output = Result<Traffic, RegistryError>> + Send;
+
+    fn set_stable(
+        &self,
+        name: &ModelName,
+        version: Version,
+        who: Option<&str>,
+    ) -> impl Future<Output = Result<Traffic, RegistryError>> + Send {
+        self.edited(name, who, move |edit| edit.stable = Some(version))
+    }
+
+    fn set_canary(
+        &self,
+        name: &ModelName,
+        canary: Option<Canary>,
+        who: Option<&str>,
+    ) -> impl Future<Output = Result<Traffic, RegistryError>> + Send {
+        self.edited(name, who, move |edit| edit.canary = Some(canary))
+    }
+
+    fn set_fallback(
+        &self,
+        name: &ModelName,
+        version: Option<Version>,
+        who: Option<&str>,
+    ) -> impl Future<Output = Result<Traffic, RegistryError>> + Send {
+        self.edited(name, who, move |edit| edit.fallback = Some(version))
+    }
+}
+
+impl Edits for Registry {
+    fn edited(
+        &self,
+        name: &ModelName,
+        who: Option<&str>,
+        change: impl FnOnce(&mut TrafficEdit),
+    ) -> impl Future<Output = Result<Traffic, RegistryError>> + Send {
+        let mut edit = TrafficEdit::default();
+        change(&mut edit);
+        self.edit(name, edit, who)
+    }
+}
 
 /// A registry in a folder of its own, removed at the end.
 pub(crate) struct Fixture {

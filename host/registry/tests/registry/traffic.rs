@@ -1,6 +1,6 @@
 //! Traffic rules: what may be said, who said it, and that no change is lost.
 
-use aegis_registry::{Canary, ErrorKind, Traffic, TrafficAction, Weight};
+use aegis_registry::{Canary, ErrorKind, Shadow, Traffic, TrafficAction, Weight};
 
 use crate::support::*;
 
@@ -163,4 +163,86 @@ async fn the_history_is_bounded() {
         registry.traffic(&name("m")).await.unwrap().history.len(),
         Traffic::HISTORY
     );
+}
+
+#[tokio::test]
+async fn a_change_is_made_whole_or_not_at_all() {
+    let fixture = Fixture::new().await;
+    let registry = &fixture.registry;
+    for number in ["1", "2", "3"] {
+        push(registry, "m", number).await;
+    }
+    let share = |number| Shadow {
+        version: version(number),
+        weight: Weight::ALL,
+    };
+    let traffic = registry
+        .edited(&name("m"), Some("ann"), |edit| {
+            edit.stable = Some(version(2));
+            edit.shadow = Some(Some(share(3)));
+            edit.fallback = Some(Some(version(1)));
+        })
+        .await
+        .unwrap();
+    let parts: Vec<u64> = traffic.versions().map(|version| version.get()).collect();
+    assert_eq!(parts, [2, 1, 3]);
+    let last = traffic.history.last().unwrap();
+    assert_eq!(last.action, TrafficAction::SetStable);
+    assert_eq!(last.shadow, Some(share(3)));
+    // One part that cannot be, and none is changed.
+    for (shadow, fallback, code) in [
+        (share(1), version(1), "invalid_traffic"),
+        (share(3), version(9), "version_not_found"),
+    ] {
+        let error = registry
+            .edited(&name("m"), None, |edit| {
+                edit.stable = Some(version(1));
+                edit.shadow = Some(Some(shadow));
+                edit.fallback = Some(Some(fallback));
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), code);
+        assert_eq!(registry.traffic(&name("m")).await.unwrap(), traffic);
+    }
+    // What was a shadow and is stable is a shadow no more.
+    let traffic = registry
+        .set_stable(&name("m"), version(3), None)
+        .await
+        .unwrap();
+    assert_eq!(traffic.shadow, None);
+}
+
+#[tokio::test]
+async fn a_rollback_goes_to_the_version_before_and_ends_the_trial() {
+    let fixture = Fixture::new().await;
+    let registry = &fixture.registry;
+    push(registry, "m", "1").await;
+    let error = registry.rollback(&name("m"), None).await.unwrap_err();
+    assert_eq!(error.code(), "invalid_traffic");
+    for number in ["2", "3"] {
+        push(registry, "m", number).await;
+    }
+    registry
+        .set_stable(&name("m"), version(3), None)
+        .await
+        .unwrap();
+    let canary = Canary {
+        version: version(2),
+        weight: Weight::ALL,
+    };
+    registry
+        .set_canary(&name("m"), Some(canary), None)
+        .await
+        .unwrap();
+    let traffic = registry.rollback(&name("m"), Some("bob")).await.unwrap();
+    assert_eq!((traffic.stable, traffic.canary), (Some(version(1)), None));
+    let last = traffic.history.last().unwrap();
+    assert_eq!(
+        (last.action, last.by.as_deref()),
+        (TrafficAction::Rollback, Some("bob"))
+    );
+    // And forth again.
+    let traffic = registry.rollback(&name("m"), None).await.unwrap();
+    assert_eq!(traffic.stable, Some(version(3)));
 }

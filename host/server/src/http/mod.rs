@@ -19,4 +19,5 @@ mod web_page;
 
 pub(crate) use access::{ANONYMOUS, Access};
 pub(crate) use app::{App, Routes, router};
+pub(crate) use body_room::Held;
 pub(crate) use upload::receive;

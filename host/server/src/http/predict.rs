@@ -198,7 +198,7 @@ async fn answer(
         query: target.rest,
         body,
     });
-    let copy = shadow.map(|shadow| shadow::send(shadow, &call, &prediction));
+    let copy = shadow.map(|shadow| shadow::send(shadow, &call, &prediction, app.bodies.hold()));
     let Ended {
         result,
         signals,

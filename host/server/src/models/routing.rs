@@ -159,7 +159,6 @@ impl Models {
         let _changing = entry.changing.lock().await;
         let traffic = change().await?;
         self.let_go(entry.obey(Rule::from(&traffic)), UnloadReason::Replaced);
-        tracing::info!(model = %name, rule = ?Rule::from(&traffic), "requests go by another traffic rule");
         Ok(traffic)
     }
 }

@@ -3,8 +3,6 @@
 
 pub(crate) mod shadow;
 
-use std::fmt;
-
 use aegis_registry::{Canary, ModelName, Shadow, Traffic, Version, Weight};
 use sha2::{Digest as _, Sha256};
 
@@ -48,12 +46,6 @@ impl Part {
             Part::Fallback => "fallback",
             Part::Named => "named",
         }
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Copies of requests go to a version on trial whose answers nobody sees: they are compared with those that the callers
-//! got, counted and timed. A copy takes nothing that somebody waits for: where the version has no place free it is left
-//! out, and its networks run when nothing else does.
+//! got, counted and timed. A copy gives way where it can: where the version has no place free, or the bodies in memory no
+//! room, it is left out, and its networks go last. The time of its handler's own code it takes from
+//! the same processors as everyone's.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,7 +11,7 @@ use aegis_telemetry::{ShadowResult, Trace};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use crate::version::LoadedVersion;
+use crate::{http::Held, version::LoadedVersion};
 
 /// How far numbers of two JSON answers may be apart, of the greater of them, and still be close.
 const TOLERANCE: f64 = 1e-3;
@@ -44,9 +45,16 @@ impl Answer {
     }
 }
 
-/// Sends a copy of a request to `version`, if that has a place free.
-pub(crate) fn send(version: Arc<LoadedVersion>, call: &Call, request: &Arc<Request>) -> Copied {
-    let Some(permit) = version.admission.try_enter() else {
+/// Sends a copy of a request to `version`, if that has a place free and `room` is enough for the body, which the copy
+/// may need for longer than the request.
+pub(crate) fn send(
+    version: Arc<LoadedVersion>,
+    call: &Call,
+    request: &Arc<Request>,
+    mut room: Held,
+) -> Copied {
+    let permit = version.admission.try_enter();
+    let Some(permit) = permit.filter(|_| room.grow_to(request.body.len()).is_ok()) else {
         version.metrics.shadow(ShadowResult::LeftOut);
         return Copied(None);
     };
@@ -62,7 +70,7 @@ pub(crate) fn send(version: Arc<LoadedVersion>, call: &Call, request: &Arc<Reque
         let begun = Instant::now();
         let ended = version.predictor.predict(&call, request).await;
         version.metrics.shadow_took(begun.elapsed());
-        drop(permit);
+        drop((permit, room));
         let result = match told.await {
             Ok(right) => compare(&right, &Answer::of(&ended.result)),
             Err(_) => ShadowResult::NotCompared,

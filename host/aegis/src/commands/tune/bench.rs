@@ -54,6 +54,8 @@ pub(super) struct Bench {
     model: String,
     graph: String,
     manifest: String,
+    /// The threads that its server has.
+    cores: u32,
     /// The package as it is served, and the server's data.
     folder: TempDir,
     bodies: Vec<Body>,
@@ -86,6 +88,7 @@ impl Bench {
     pub(super) fn new(
         package: &Folder,
         (manifest, graph): (&str, &str),
+        cores: u32,
         bodies: Vec<Body>,
         (timings, p99_ms): (Timings, f64),
         stop: CancellationToken,
@@ -105,6 +108,7 @@ impl Bench {
             model: package.manifest.name.to_string(),
             graph: graph.to_owned(),
             manifest: manifest.to_owned(),
+            cores,
             folder,
             bodies,
             timings,
@@ -159,7 +163,7 @@ impl Bench {
         self.end().await;
         self.progress.borrow_mut().starts();
         let (data, package) = self.folders();
-        let text = edit::edited(&self.manifest, &self.graph, setting, super::cores())?;
+        let text = edit::edited(&self.manifest, &self.graph, setting, self.cores)?;
         std::fs::create_dir_all(&package)?;
         std::fs::write(package.join(Manifest::FILE_NAME), text)?;
         let server = Server::start(&data, &package).await?;

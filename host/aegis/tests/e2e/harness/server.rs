@@ -280,6 +280,12 @@ impl Server {
         number.expect("the figure").parse().expect("a number")
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn exited(&self) -> Option<ExitStatus> {
+        let mut child = self.child.lock().expect("the process");
+        child.try_wait().expect("its status")
+    }
+
     /// Sends SIGKILL.
     pub(crate) fn kill(&self) {
         let mut child = self.child.lock().expect("the process");

@@ -96,7 +96,7 @@ impl Mix {
             .map(|_| {
                 let (mix, server) = (Arc::clone(self), Arc::clone(server));
                 tokio::spawn(async move {
-                    while Instant::now() < until {
+                    while Instant::now() < until && mix.tally.is_well() {
                         mix.turn(&server).await;
                     }
                 })
@@ -106,7 +106,7 @@ impl Mix {
         let swaps = {
             let (mix, server, loaded) = (Arc::clone(self), Arc::clone(server), Arc::clone(&loaded));
             tokio::spawn(async move {
-                let ended = || !loaded.load(Ordering::Relaxed);
+                let ended = || !loaded.load(Ordering::Relaxed) || !mix.tally.is_well();
                 mix.live.swap(&server, ended).await;
             })
         };
@@ -114,7 +114,9 @@ impl Mix {
             connection.await.unwrap();
         }
         loaded.store(false, Ordering::Relaxed);
-        swaps.await.unwrap();
+        if let Err(panicked) = swaps.await {
+            self.tally.say(format!("the swaps: {panicked}"));
+        }
     }
 
     /// What a connection does next: every other time something hostile.
@@ -282,10 +284,17 @@ async fn under_everything_at_once_no_answer_is_wrong_or_lost_and_memory_stays_fl
     let mut held = Vec::new();
     loop {
         mix.send(&server, part).await;
+        if let Some(status) = server.exited() {
+            let log = server.log_text();
+            let last: Vec<_> = log.lines().rev().take(20).collect();
+            panic!(
+                "the server ended with {status}; its last lines, the last one first:\n{}",
+                last.join("\n")
+            );
+        }
         held.push(Held::of(&server).await);
         eprintln!("{:.0?} {:?}", begun.elapsed(), held.last());
-        let wrong = !mix.tally.words().is_empty();
-        if wrong || held.len() > PARTS && is_flat(&held[held.len() - PARTS..]) {
+        if !mix.tally.is_well() || held.len() > PARTS && is_flat(&held[held.len() - PARTS..]) {
             break;
         }
         let warm_up = begun.elapsed().saturating_sub(part * PARTS as u32);

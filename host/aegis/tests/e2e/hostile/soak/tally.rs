@@ -97,11 +97,21 @@ impl Tally {
                 format!("{kind:?}, lost: {said}")
             }
         };
+        self.say(said);
+    }
+
+    /// Something went wrong that was no request.
+    pub(super) fn say(&self, said: String) {
         let mut words = self.words.lock().unwrap();
         if words.len() < MOST_WORDS {
             eprintln!("{said}");
             words.push(said);
         }
+    }
+
+    /// Whether nothing went wrong so far.
+    pub(super) fn is_well(&self) -> bool {
+        self.words.lock().unwrap().is_empty()
     }
 
     /// What went wrong, if anything did.
