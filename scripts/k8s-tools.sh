@@ -48,14 +48,4 @@ else
     printf '%s\n' "$NPM_PACKAGES" >"$root/npm/PACKAGES"
 fi
 
-if command -v promtool >/dev/null 2>&1 && command -v prometheus >/dev/null 2>&1; then
-    say "promtool and prometheus are on the PATH"
-else
-    command -v apt-get >/dev/null 2>&1 || die "promtool and prometheus were not found, and there is no apt-get to bring them." \
-        "Put both, of Prometheus 2.42 or later, on the PATH."
-    sudo=
-    [ "$(id -u)" = 0 ] || sudo=sudo
-    say "installing Debian's package prometheus (promtool and prometheus; no service is started)"
-    $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null ||
-        die "the package prometheus could not be installed." "Put promtool and prometheus on the PATH yourself."
-fi
+need_debian prometheus "promtool prometheus" 2.42

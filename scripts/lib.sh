@@ -36,6 +36,25 @@ need_python() {
         "Install it (Debian, Ubuntu: apt install python3-pip), or set PYTHON=…" "$@"
 }
 
+# A package of Debian's, where not all of its programs are on the PATH. Arguments: the package, its programs, their version.
+need_debian() {
+    package=$1 programs=$2 version=$3 missing_program=
+    for program in $programs; do
+        command -v "$program" >/dev/null 2>&1 || missing_program=$program
+    done
+    if [ -z "$missing_program" ]; then
+        say "$programs: on the PATH"
+        return
+    fi
+    command -v apt-get >/dev/null 2>&1 || die "$missing_program was not found, and there is no apt-get to bring it." \
+        "Put $programs, of version $version or later, on the PATH."
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    say "installing Debian's package $package ($programs)"
+    $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
+        die "the package $package could not be installed." "Put $programs on the PATH yourself."
+}
+
 # A handler's build, in the folder that all handlers are built into.
 built=target/wasm32-wasip2/handler
 build_handler() {

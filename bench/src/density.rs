@@ -18,7 +18,7 @@ use crate::{
     cases::{self, Case},
     http::{Connection, post},
     machine::Memory,
-    program::{Checkout, Program, Running, find, get, upload, wait},
+    program::{Checkout, Program, Running, distinct, find, get, upload, wait},
     say,
     stats::Samples,
 };
@@ -191,18 +191,6 @@ impl Fleet {
             _ => bail!("not a fresh instance: {}", String::from_utf8_lossy(body)),
         }
     }
-}
-
-/// The component with a custom section that holds its name: other bytes, the same code.
-fn distinct(component: &[u8], name: &str) -> Vec<u8> {
-    // Both lengths are one byte of LEB128, being under 128.
-    let title = b"aegis-bench";
-    let length = 1 + title.len() + name.len();
-    let mut bytes = component.to_vec();
-    bytes.extend([0, length as u8, title.len() as u8]);
-    bytes.extend(title);
-    bytes.extend(name.as_bytes());
-    bytes
 }
 
 /// Uploads every model that the data folder has not.

@@ -85,6 +85,8 @@ impl Head {
             name.eq_ignore_ascii_case("content-length")
                 .then(|| value.trim().parse::<usize>().ok())?
         });
+        // An answer without content has no length either.
+        let length = length.or((status == Some(204)).then_some(0));
         match (status, length) {
             (Some(status), Some(length)) => Ok(Some(Head {
                 status,
@@ -108,5 +110,7 @@ mod tests {
         assert_eq!(head.status, 200);
         assert_eq!(answer.get(head.body), Some(&b"{}"[..]));
         assert!(Head::read(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        let none = Head::read(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        assert!(none.unwrap().body.is_empty());
     }
 }

@@ -1,8 +1,9 @@
 //! The benchmark: what a sandboxed prediction costs over a bare one, in one table of one run.
 //!
 //! README.md says what each row means. This file reads the command line and puts the parts in
-//! order; `batching`, `density`, `neighbours` and `telemetry` are runs of their own, and the hidden subcommands are the processes that the benchmark starts of itself, a server
-//! and a load generator, so that neither's processor time is counted as the other's.
+//! order; `batching`, `density`, `neighbours`, `swap` and `telemetry` are runs of their own, and the hidden subcommands are the
+//! processes that the benchmark starts of itself, a server and a load generator, so that neither's processor time is
+//! counted as the other's.
 
 mod bare;
 mod batching;
@@ -23,6 +24,8 @@ mod report;
 mod serve;
 mod start;
 mod stats;
+mod steady;
+mod swap;
 mod telemetry;
 
 use std::{io::Write as _, process::ExitCode};
@@ -75,6 +78,8 @@ enum Part {
     Density(density::Args),
     /// A model's latency beside a hostile one.
     Neighbours(neighbours::Args),
+    /// Latency while a model's version is swapped over and over, and memory over many swaps.
+    Swap(swap::Args),
     /// What metrics and traces cost that are sent to a collector.
     Telemetry(telemetry::Args),
     /// The server of the HTTP rows; started by the benchmark.
@@ -91,6 +96,7 @@ fn main() -> ExitCode {
         Some(Part::Batching(args)) => batching::run(&args),
         Some(Part::Density(args)) => density::run(&args),
         Some(Part::Neighbours(args)) => neighbours::run(&args),
+        Some(Part::Swap(args)) => swap::run(&args),
         Some(Part::Telemetry(args)) => telemetry::run(&args),
         Some(Part::Serve(args)) => serve::run(&args),
         Some(Part::Load(args)) => load::run(args),

@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -25,7 +25,8 @@ use crate::{
     machine::Machine,
     program::{Checkout, Program, find, get, upload, wait},
     say,
-    stats::{Samples, Summary, median},
+    stats::{Summary, median},
+    steady::{Steady, on_this_thread},
 };
 
 /// What the neighbour's p99 may become beside a hostile guest, as a multiple of its own.
@@ -89,7 +90,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let flags: Vec<_> = args.flags.split_whitespace().map(AsRef::as_ref).collect();
     let (mut process, address) = program.start(&folder.path().join("data"), &flags)?;
-    let prepared = program.explain(prepare(&mut process, address))?;
+    let prepared = program.explain(prepare(args, &mut process, address))?;
     say(&format!(
         "{}; digits at {} requests/s on {} connections, {} hostile clients, {} x {} ms a side",
         machine.line(),
@@ -142,11 +143,12 @@ fn read_words(path: &Path, only: &[String]) -> anyhow::Result<Vec<Word>> {
     Ok(words)
 }
 
-/// Uploads both models; gives the neighbour's request.
+/// Uploads both models; gives the neighbour.
 fn prepare(
+    args: &Args,
     process: &mut crate::program::Running,
     address: SocketAddr,
-) -> anyhow::Result<(cases::Case, Vec<u8>)> {
+) -> anyhow::Result<Steady> {
     let read = |path: &str| {
         std::fs::read(path).with_context(|| format!("{path}; scripts/handlers.sh builds it"))
     };
@@ -181,14 +183,13 @@ fn prepare(
         }
         wait(process, address, &request, Some(&case)).await
     })?;
-    Ok((case, request))
-}
-
-fn on_this_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(work)
+    Ok(Steady {
+        address,
+        case,
+        request,
+        connections: args.connections,
+        rate: args.rate,
+    })
 }
 
 /// One word's figures: medians of the rounds. A round in which the machine itself stood still for a moment thus says
@@ -223,19 +224,19 @@ impl Measured {
 fn beside(
     args: &Args,
     address: SocketAddr,
-    neighbour: &(cases::Case, Vec<u8>),
+    neighbour: &Steady,
     word: &Word,
 ) -> anyhow::Result<Measured> {
     let window = Duration::from_millis(args.window_ms);
     let (mut alone, mut together) = (Vec::new(), Vec::new());
     let mut answers = 0;
     for _ in 0..args.rounds {
-        alone.push(well_behaved(args, address, neighbour, window)?.summary());
+        alone.push(neighbour.ask(window)?.summary()?);
         let hostile = Hostile::start(args.hostile, address, word);
         // The first answers of the other are under way before anything is measured.
         thread::sleep(Duration::from_millis(200));
         hostile.answers.store(0, Ordering::Relaxed);
-        together.push(well_behaved(args, address, neighbour, window)?.summary());
+        together.push(neighbour.ask(window)?.summary()?);
         answers += hostile.answers.load(Ordering::Relaxed);
         hostile.end()?;
         // What it left is taken apart before the next window alone.
@@ -250,69 +251,6 @@ fn beside(
         beside: Summary::median_of(&together),
         hostile_per_second: answers as f64 / (window.as_secs_f64() * args.rounds as f64),
     })
-}
-
-/// The neighbour's requests for one window, a thread for each connection.
-fn well_behaved(
-    args: &Args,
-    address: SocketAddr,
-    neighbour: &(cases::Case, Vec<u8>),
-    window: Duration,
-) -> anyhow::Result<Samples> {
-    let period = Duration::from_secs(1) / u32::try_from(args.rate).unwrap_or(1).max(1);
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..args.connections)
-            .map(|index| {
-                let offset = period * u32::try_from(index).unwrap_or(0)
-                    / u32::try_from(args.connections).unwrap_or(1).max(1);
-                scope.spawn(move || {
-                    on_this_thread(at_a_rate(address, neighbour, period, offset, window))
-                })
-            })
-            .collect();
-        let mut samples = Samples::default();
-        for thread in threads {
-            let Ok(asked) = thread.join() else {
-                bail!("a client died");
-            };
-            samples.extend(&asked?);
-        }
-        Ok(samples)
-    })
-}
-
-/// One connection's requests, each due a period after the one before, whenever that is answered.
-async fn at_a_rate(
-    address: SocketAddr,
-    (case, request): &(cases::Case, Vec<u8>),
-    period: Duration,
-    offset: Duration,
-    window: Duration,
-) -> anyhow::Result<Samples> {
-    let mut connection = Connection::open(address).await?;
-    let mut samples = Samples::default();
-    let begun = Instant::now();
-    let mut due = begun + offset;
-    while due < begun + window {
-        let now = Instant::now();
-        // Asleep, not polling: this thread has nothing else to do. That it wakes late is no
-        // fault of the server's, that the connection is still busy is.
-        let from = if now < due {
-            thread::sleep(due - now);
-            Instant::now()
-        } else {
-            due
-        };
-        let answer = connection.ask(request).await?;
-        samples.push(from.elapsed());
-        if answer.status != 200 {
-            let body = String::from_utf8_lossy(answer.body);
-            bail!("the neighbour was answered {}: {body}", answer.status);
-        }
-        case.check(answer.body)?;
-        due += period;
-    }
-    Ok(samples)
 }
 
 /// Clients that ask the hostile guest until they are ended.

@@ -1,9 +1,8 @@
 //! From a photo to the network's input: the middle of it, as the network was trained, on white where it is transparent.
 
-use image::{
-    DynamicImage, GenericImageView as _, Rgb, RgbImage,
-    imageops::{self, FilterType},
-};
+use image::{DynamicImage, GenericImageView as _, Rgb, RgbImage};
+
+use crate::scale;
 
 /// The network's rows and columns.
 pub(crate) const SIDE: u32 = 224;
@@ -17,9 +16,8 @@ pub(crate) fn fit(photo: DynamicImage) -> Vec<f32> {
     let shorter = u64::from(width.min(height));
     let side = (shorter * u64::from(SIDE) / u64::from(SIDE + MARGIN)).max(1) as u32;
     let (left, top) = ((width - side) / 2, (height - side) / 2);
-    let middle = photo.view(left, top, side, side);
-    let scaled = imageops::resize(&*middle, SIDE, SIDE, FilterType::CatmullRom);
-    scaled.into_raw().into_iter().map(f32::from).collect()
+    let middle = photo.view(left, top, side, side).to_image();
+    scale::to_square(&middle, SIDE as usize)
 }
 
 fn opaque(photo: DynamicImage) -> RgbImage {

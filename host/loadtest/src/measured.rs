@@ -112,6 +112,13 @@ impl Measured {
         }
     }
 
+    /// Takes what is left after the last tick, which a short cell may end before.
+    pub(crate) fn end(&mut self, replicas: Option<u32>) {
+        self.collect(replicas, true);
+        let ended = (self.second.alive + self.second.dead) as f64;
+        self.drive(Instant::now(), ended, 0);
+    }
+
     pub(crate) fn tick(&mut self, cell: Cell, replicas: Option<u32>) -> Tick {
         self.collect(replicas, false);
         let now = Instant::now();
@@ -149,10 +156,10 @@ impl Measured {
     }
 
     /// Keeps the load of the seconds since the last tick, of which there are several where a busy
-    /// machine left ticks out.
+    /// machine left ticks out. The first second is there however soon the cell ends.
     fn drive(&mut self, now: Instant, ended: f64, under_way: usize) {
         let elapsed = now.saturating_duration_since(self.clock.begins);
-        let whole = elapsed.as_secs_f64().round() as usize;
+        let whole = (elapsed.as_secs_f64().round() as usize).max(1);
         let new = whole.saturating_sub(self.each_second.len());
         // Whoever ended or is under way now, and was not under way before, began in between.
         let begun = (ended + under_way as f64 - self.under_way as f64).max(0.0);
@@ -166,13 +173,15 @@ impl Measured {
         }
     }
 
-    /// Users in the middle of a second: they arrive evenly, and go when nothing more is measured.
+    /// Users in the middle of a second, or of as much of it as they are there: they arrive evenly,
+    /// and go when nothing more is measured.
     fn users_at(&self, second: usize, users: u32) -> f64 {
-        let at = Duration::from_secs(second as u64) + SECOND / 2;
+        let from = Duration::from_secs(second as u64);
         let sends = self.clock.measured_until - self.clock.begins;
-        if at > sends {
+        if from >= sends {
             return 0.0;
         }
+        let at = (from + (from + SECOND).min(sends)) / 2;
         let ramp = self.clock.ramp_up.as_secs_f64();
         let share = if ramp > 0.0 {
             (at.as_secs_f64() / ramp).min(1.0)
@@ -309,4 +318,37 @@ fn cautions_of(
         ));
     }
     cautions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Think;
+
+    #[test]
+    fn a_cell_that_ends_before_its_first_tick_has_driven_its_users_all_the_same() {
+        let begins = Instant::now();
+        let timing = Timing {
+            duration: SECOND,
+            ramp_up: Duration::ZERO,
+            warm_up: Duration::ZERO,
+            pause: Duration::ZERO,
+            timeout: SECOND,
+            give_up: Duration::ZERO,
+        };
+        let clock = Clock {
+            begins,
+            ramp_up: Duration::ZERO,
+            measured_from: begins,
+            measured_until: begins + SECOND,
+        };
+        let (min, max) = (Duration::ZERO, Duration::ZERO);
+        let load = Load::Closed {
+            users: 4,
+            think: Think { min, max },
+        };
+        let mut measured = Measured::new(&timing, clock, load, Vec::new());
+        measured.end(None);
+        assert_eq!(measured.driven().each_second, [4.0]);
+    }
 }

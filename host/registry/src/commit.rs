@@ -16,7 +16,7 @@ use crate::records::live;
 use crate::registry::{Inner, Registry};
 use crate::rules::{ATTEMPTS, pause};
 use crate::store::{Store, to_json};
-use crate::traffic::TrafficAction;
+use crate::traffic::{Done, TrafficAction};
 use crate::version::Version;
 
 /// How many files are stored at once. Each holds one part of 8 MiB in memory.
@@ -53,7 +53,7 @@ impl Inner {
     async fn commit(&self, package: &Package, meta: CommitMeta) -> Result<Commit> {
         self.put_files(package, package.dir().files()).await?;
         let commit = self.put_record(package, meta.who.clone()).await?;
-        self.put_files_again_if_gone(package).await?;
+        self.put_files_again_if_wrong(package).await?;
         self.serve_if_first(&commit.record, meta.who.as_deref())
             .await?;
         Ok(commit)
@@ -130,15 +130,24 @@ impl Inner {
 
     /// A collector that looked at the records before this one was there may have taken a blob that
     /// was old and unused until now. (Storing a blob makes it young, so that takes a commit longer
-    /// than the grace.) From here on the record protects them.
-    async fn put_files_again_if_gone(&self, package: &Package) -> Result<()> {
-        let mut gone = Vec::new();
+    /// than the grace.) From here on the record protects them. A store that kept less than it was
+    /// given is found out too: here, and not when the version is wanted.
+    async fn put_files_again_if_wrong(&self, package: &Package) -> Result<()> {
         for file in package.dir().files() {
-            if !self.store.has_blob(&file.digest).await? {
-                gone.push(file.clone());
+            if self.store.blob_size(&file.digest).await? == Some(file.size) {
+                continue;
+            }
+            self.put_files(package, std::slice::from_ref(file)).await?;
+            let kept = self.store.blob_size(&file.digest).await?;
+            if kept != Some(file.size) {
+                return Err(RegistryError::NotKept {
+                    path: file.path.clone(),
+                    size: file.size,
+                    kept: kept.unwrap_or_default(),
+                });
             }
         }
-        self.put_files(package, &gone).await
+        Ok(())
     }
 
     async fn serve_if_first(&self, record: &VersionRecord, who: Option<&str>) -> Result<()> {
@@ -148,7 +157,7 @@ impl Inner {
                 return Ok(None);
             }
             traffic.make_stable(version);
-            Ok(Some((TrafficAction::FirstVersion, Some(version))))
+            Ok(Some(Done::new(TrafficAction::FirstVersion, Some(version))))
         })
         .await
         .map(drop)

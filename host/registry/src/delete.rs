@@ -13,7 +13,7 @@ use crate::record::Tombstone;
 use crate::records::{Entry, live_version};
 use crate::registry::{Inner, Registry};
 use crate::store::{Store, to_json};
-use crate::traffic::TrafficAction;
+use crate::traffic::{Done, TrafficAction};
 use crate::version::Version;
 
 impl Registry {
@@ -37,7 +37,7 @@ impl Registry {
                     who.as_deref(),
                 )
                 .await?;
-            inner.collect_or_warn(Self::GRACE).await;
+            inner.collect_soon();
             Ok(())
         })
         .await
@@ -53,7 +53,7 @@ impl Registry {
             inner
                 .end_delete(&name, &versions, TrafficAction::DeleteModel, who.as_deref())
                 .await?;
-            inner.collect_or_warn(Self::GRACE).await;
+            inner.collect_soon();
             Ok(())
         })
         .await
@@ -94,6 +94,7 @@ impl Inner {
                     return Err(RegistryError::ModelNotFound { name: name.clone() });
                 }
                 (traffic.stable, traffic.canary, traffic.fallback) = (None, None, None);
+                (traffic.shadow, traffic.rollout) = (None, None);
                 Ok(true)
             })
             .await?;
@@ -140,12 +141,8 @@ impl Inner {
             if traffic.deleting.len() == before {
                 return Ok(false);
             }
-            traffic.note(
-                action,
-                only.filter(|_| action == TrafficAction::DeleteVersion),
-                now(),
-                who,
-            );
+            let version = only.filter(|_| action == TrafficAction::DeleteVersion);
+            traffic.note(Done::new(action, version), now(), who);
             Ok(true)
         })
         .await

@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::manifest::ManifestError;
 use crate::name::{InvalidName, ModelName};
 use crate::path::{InvalidPath, PackagePath};
+use crate::signature::SignatureError;
 use crate::text::quoted_list;
 use crate::version::{InvalidVersion, Version};
 
@@ -34,6 +35,19 @@ pub enum RegistryError {
     /// The files do not make a package.
     #[error(transparent)]
     Package(#[from] PackageError),
+    /// The package is not signed by one who is trusted.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// A version is there that nobody trusted signed.
+    #[error("version {version} of `{name}` is not loaded: {source}")]
+    UntrustedVersion {
+        /// The model.
+        name: ModelName,
+        /// The version.
+        version: Version,
+        /// What is wrong with its signature.
+        source: SignatureError,
+    },
     /// A traffic rule that cannot hold.
     #[error("{0}")]
     InvalidTraffic(String),
@@ -132,6 +146,18 @@ pub enum RegistryError {
         doing: String,
         /// What the system said.
         source: Box<dyn Error + Send + Sync>,
+    },
+    /// The store has less of a file than it was given, and says that all is well.
+    #[error(
+        "the store keeps {kept} of {size} bytes of `{path}` and reports no error; it cannot be relied on"
+    )]
+    NotKept {
+        /// The file in the package.
+        path: PackagePath,
+        /// Its size.
+        size: u64,
+        /// The size of what the store has.
+        kept: u64,
     },
     /// The file system failed.
     #[error("{doing} failed: {source}")]
@@ -233,6 +259,8 @@ pub enum ErrorKind {
     Unprocessable,
     /// There is no room to store it (507).
     StorageFull,
+    /// The store does not answer, or not as it should: later it may (503).
+    Unavailable,
     /// Not the caller's doing (500).
     Internal,
 }
@@ -245,21 +273,29 @@ impl RegistryError {
                 ErrorKind::BadRequest
             }
             Self::ModelNotFound { .. } | Self::VersionNotFound { .. } => ErrorKind::NotFound,
-            Self::VersionInUse { .. } | Self::Contended { .. } => ErrorKind::Conflict,
+            Self::VersionInUse { .. } | Self::Contended { .. } | Self::UntrustedVersion { .. } => {
+                ErrorKind::Conflict
+            }
             Self::Manifest(ManifestError::TooLarge { .. }) => ErrorKind::TooLarge,
             Self::Package(
                 PackageError::TooManyFiles { .. }
                 | PackageError::FileTooLarge { .. }
                 | PackageError::PackageTooLarge { .. },
             ) => ErrorKind::TooLarge,
-            Self::Manifest(_) | Self::Package(_) | Self::InvalidTraffic(_) => {
+            Self::Manifest(_) | Self::Package(_) | Self::Signature(_) | Self::InvalidTraffic(_) => {
                 ErrorKind::Unprocessable
             }
             Self::StorageFull { .. } => ErrorKind::StorageFull,
+            // What a store says of credentials or of what it cannot do is not over by itself.
+            Self::Store {
+                source: object_store::Error::Generic { .. },
+                ..
+            } => ErrorKind::Unavailable,
             Self::CorruptBlob { .. }
             | Self::MissingBlob { .. }
             | Self::CorruptRecord { .. }
             | Self::StagedFileChanged { .. }
+            | Self::NotKept { .. }
             | Self::Io { .. }
             | Self::Store { .. }
             | Self::Interrupted => ErrorKind::Internal,
@@ -275,6 +311,8 @@ impl RegistryError {
             Self::Manifest(ManifestError::TooLarge { .. }) => "manifest_too_large",
             Self::Manifest(_) => "invalid_manifest",
             Self::Package(error) => error.code(),
+            Self::Signature(error) => error.code(),
+            Self::UntrustedVersion { .. } => "untrusted_version",
             Self::InvalidTraffic(_) => "invalid_traffic",
             Self::ModelNotFound { .. } => "model_not_found",
             Self::VersionNotFound { .. } => "version_not_found",
@@ -284,6 +322,7 @@ impl RegistryError {
             Self::MissingBlob { .. } => "missing_blob",
             Self::CorruptRecord { .. } => "corrupt_record",
             Self::StagedFileChanged { .. } => "staged_file_changed",
+            Self::NotKept { .. } => "not_kept",
             Self::StorageFull { .. } => "storage_full",
             Self::Io { .. } => "io_error",
             Self::Store { .. } => "store_error",

@@ -1,6 +1,6 @@
 //! Laying a version out as files: each under its own name in one folder, since an OpenVINO network
 //! wants its weights beside it and ONNX may name files of its own. Every file is verified each time
-//! a version is asked for.
+//! a version is asked for, and so is its signature where one is asked for.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,16 +35,20 @@ impl Inner {
             if let Some(wrong) = self.first_wrong(record, &root).await? {
                 tracing::info!(model = %record.name, version = %record.version, file = %wrong.path, "laying the version out");
                 self.lay_out(record, &root).await?;
+                self.make_local_room(record.digest).await?;
             }
+            self.note_use(record.digest).await?;
         }
         let (manifest, text) = (record.manifest.clone(), record.manifest_text.clone());
-        Ok(PackageDir::new(
+        let dir = PackageDir::new(
             root,
             manifest,
             text,
             record.files.clone(),
             Keep::Version { _lease: lease },
-        ))
+        );
+        self.hold_to_signature(record, &dir).await?;
+        Ok(dir)
     }
 
     /// The first file that is not there or not right.
@@ -101,7 +105,9 @@ impl Inner {
         }
         let staging = self.workdir.stage().await?;
         let (place, aside) = (self.workdir.version(&digest), staging.path().join("old"));
-        match blocking(move || std::fs::rename(place, aside)).await? {
+        let moved = blocking(move || std::fs::rename(place, aside)).await?;
+        staging.close().await;
+        match moved {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(RegistryError::io("removing a laid-out version")(error)),

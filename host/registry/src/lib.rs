@@ -11,9 +11,12 @@ mod blocking;
 mod collect;
 mod commit;
 mod delete;
+mod diff;
 mod digest;
 mod error;
+mod follow;
 mod layout;
+mod local_room;
 pub mod manifest;
 mod name;
 mod package;
@@ -21,7 +24,11 @@ mod path;
 mod record;
 mod records;
 mod registry;
+mod report;
+mod rollout;
 mod rules;
+mod signature;
+mod signed;
 mod store;
 mod text;
 mod traffic;
@@ -31,14 +38,23 @@ mod workdir;
 
 pub use collect::Collected;
 pub use commit::{Commit, CommitMeta};
+pub use diff::{FileDiff, FileState, KeyDiff, VersionDiff};
 pub use digest::{Digest, InvalidDigest};
 pub use error::{ErrorKind, PackageError, RegistryError, Result};
+pub use follow::Follower;
 pub use manifest::{Manifest, ManifestError};
 pub use name::{InvalidName, ModelName};
 pub use package::{Package, PackageDir};
 pub use path::{InvalidPath, PackagePath};
 pub use record::{FileRecord, VersionRecord, content_digest};
 pub use registry::{Model, Registry};
+pub use report::RolloutReport;
+pub use rollout::{Lease, Rollout, RolloutPlan};
+pub use signature::{
+    InvalidKey, PrivateKey, SIGNATURE_FILE, SignError, SignatureError, Signer, TrustedKeys, sign,
+};
+pub use signed::SignatureState;
+pub use store::{InvalidStoreUrl, StoreUrl};
 pub use traffic::{
     Canary, InvalidWeight, Shadow, Traffic, TrafficAction, TrafficChange, TrafficEdit, Weight,
 };

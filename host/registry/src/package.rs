@@ -6,10 +6,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::blocking::blocking;
 use crate::digest::Digest;
+use crate::error::{RegistryError, Result};
 use crate::manifest::{Graph, Manifest};
 use crate::path::PackagePath;
 use crate::record::{FileRecord, content_digest};
+use crate::signature::{Signer, is_signature};
 use crate::workdir::StagingDir;
 
 /// A package whose every file is in one folder under its own name, verified when it was put there.
@@ -46,6 +49,7 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 pub struct Package {
     dir: PackageDir,
+    signer: Option<Signer>,
 }
 
 impl PackageDir {
@@ -112,6 +116,17 @@ impl PackageDir {
             .map(|file| file.digest)
     }
 
+    /// The content of the signature file, if there is one.
+    pub(crate) async fn signature(&self) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.0.files.iter().find(|file| is_signature(&file.path)) else {
+            return Ok(None);
+        };
+        let path = self.file(&file.path);
+        let read = blocking(move || std::fs::read(path)).await?;
+        let doing = format!("reading {}", file.path);
+        Ok(Some(read.map_err(RegistryError::io(doing))?))
+    }
+
     /// Where the network of a graph is.
     pub fn graph(&self, graph: &Graph) -> PathBuf {
         self.file(&graph.file)
@@ -133,8 +148,13 @@ impl fmt::Debug for PackageDir {
 }
 
 impl Package {
-    pub(crate) fn new(dir: PackageDir) -> Self {
-        Self { dir }
+    pub(crate) fn new(dir: PackageDir, signer: Option<Signer>) -> Self {
+        Self { dir, signer }
+    }
+
+    /// Who signed it; `None` where nobody need have.
+    pub fn signer(&self) -> Option<&Signer> {
+        self.signer.as_ref()
     }
 
     /// The package's folder. A clone keeps the folder also after the commit.

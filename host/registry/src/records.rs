@@ -61,7 +61,7 @@ impl Records {
         name: &ModelName,
         version: Version,
     ) -> Result<Option<Entry>> {
-        let Some((json, tag)) = store.get(&Store::version_key(name, version)).await? else {
+        let Some((json, known_by)) = store.get(&Store::version_key(name, version)).await? else {
             return Ok(None);
         };
         let entry = match Stored::from_json(name, version, &json) {
@@ -72,7 +72,7 @@ impl Records {
                 Entry::Unreadable(problem.into())
             }
         };
-        if let Some(tag) = tag {
+        if let Some(tag) = known_by.e_tag {
             self.cache
                 .lock()
                 .insert((name.clone(), version), (tag, entry.clone()));
@@ -89,7 +89,7 @@ impl Records {
         let mut unknown = Vec::new();
         for object in listed {
             match object {
-                Listed::Traffic { name } => drop(all.entry(name).or_default()),
+                Listed::Traffic { name, .. } => drop(all.entry(name).or_default()),
                 Listed::Version { name, version, tag } => match self.cached(&name, version, tag) {
                     Some(entry) => drop(all.entry(name).or_default().insert(version, entry)),
                     None => unknown.push((name, version)),

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -12,13 +12,16 @@ use object_store::ObjectStore;
 use parking_lot::Mutex;
 
 use crate::blocking::blocking;
+use crate::collect::Collections;
 use crate::digest::Digest;
 use crate::error::{RegistryError, Result};
 use crate::name::ModelName;
 use crate::package::Lease;
 use crate::record::VersionRecord;
 use crate::records::{Entry, READS, Records, expect_model, live, live_version};
-use crate::store::Store;
+use crate::signature::TrustedKeys;
+use crate::signed::SignatureState;
+use crate::store::{Store, StoreUrl};
 use crate::traffic::Traffic;
 use crate::upload::{Upload, UploadLimits};
 use crate::version::Version;
@@ -37,6 +40,12 @@ pub(crate) struct Inner {
     pub(crate) records: Records,
     pub(crate) workdir: Arc<Workdir>,
     leases: Mutex<HashMap<Digest, Weak<Lease>>>,
+    /// Whose packages are taken; anyone's if it is not set.
+    pub(crate) trusted: OnceLock<TrustedKeys>,
+    /// How much of the disk laid-out versions may take.
+    pub(crate) local_bytes: OnceLock<u64>,
+    pub(crate) signatures: Mutex<HashMap<Digest, SignatureState>>,
+    pub(crate) collections: Mutex<Collections>,
 }
 
 /// A model, with what there is of it.
@@ -56,11 +65,14 @@ impl Registry {
     /// have written its record yet. It also has to cover the difference of two machines' clocks.
     pub const GRACE: Duration = Duration::from_secs(3600);
 
+    /// How long a call to a store may take, unless [`open_at`](Self::open_at) is told otherwise.
+    pub const PATIENCE: Duration = Duration::from_secs(60);
+
     /// Opens the registry in a store shared by a fleet. The store must support conditional puts
     /// (`PutMode::Create` and `PutMode::Update`), as S3, GCS and Azure do; for a folder of this
     /// machine use [`open_local`](Self::open_local), since `LocalFileSystem` does not.
     pub async fn open(store: Arc<dyn ObjectStore>, workdir: PathBuf) -> Result<Self> {
-        Self::start(Store::shared(store), workdir).await
+        Self::start(Store::shared(store, Self::PATIENCE), workdir).await
     }
 
     /// Opens the registry in a folder, which is made if needed: `blobs/` and `models/` are the store
@@ -83,6 +95,21 @@ impl Registry {
         Self::start(opened.await??, workdir).await
     }
 
+    /// Opens the registry where `place` says. `variables` are the environment's: endpoints and
+    /// credentials of a cloud come from those that its own tools read. A call to a bucket, and one
+    /// piece of its answer, may take as long as `patience`.
+    pub async fn open_at(
+        place: &StoreUrl,
+        workdir: PathBuf,
+        variables: &[(String, String)],
+        patience: Duration,
+    ) -> Result<Self> {
+        match (place.open_bucket(variables, patience)?, place.folder()) {
+            (Some(store), _) => Self::start(Store::shared(store, patience), workdir).await,
+            (None, folder) => Self::open_folder(folder.unwrap_or(Path::new(".")), workdir).await,
+        }
+    }
+
     async fn start(store: Store, workdir: PathBuf) -> Result<Self> {
         let workdir = blocking(move || Workdir::open(&workdir)).await??;
         let (records, leases) = (Records::default(), Mutex::default());
@@ -91,14 +118,24 @@ impl Registry {
             records,
             workdir: Arc::new(workdir),
             leases,
+            trusted: OnceLock::new(),
+            local_bytes: OnceLock::new(),
+            signatures: Mutex::default(),
+            collections: Mutex::default(),
         }));
-        registry.collect_in_background();
+        registry.0.collect_soon();
         Ok(registry)
     }
 
     /// Begins an upload to the model `name`, which need not exist yet.
     pub async fn begin_upload(&self, name: ModelName, limits: UploadLimits) -> Result<Upload> {
-        Ok(Upload::new(name, limits, self.0.workdir.stage().await?))
+        let trusted = self.0.trusted.get().cloned();
+        Ok(Upload::new(
+            name,
+            limits,
+            self.0.workdir.stage().await?,
+            trusted,
+        ))
     }
 
     /// Every model that has a version, in order of name. Records that cannot be read are left out,

@@ -12,8 +12,8 @@ use crate::error::{RegistryError, Result};
 use crate::name::ModelName;
 use crate::records::{Entries, expect_model, live_version};
 use crate::registry::{Inner, Registry};
-use crate::store::{Store, Tag, to_json};
-use crate::traffic::{Traffic, TrafficAction, TrafficEdit};
+use crate::store::{Put, Store, Tag, to_json};
+use crate::traffic::{Done, Traffic, TrafficAction, TrafficChange, TrafficEdit};
 use crate::version::Version;
 
 /// How often a change is tried against others. In each round at least one writer succeeds, so this
@@ -48,17 +48,20 @@ impl Registry {
             })?;
             traffic.make_stable(before);
             traffic.canary = None;
-            Ok(Some((TrafficAction::Rollback, Some(before))))
+            traffic.settle();
+            Ok(Some(Done::new(TrafficAction::Rollback, Some(before))))
         })
         .await
     }
 
-    async fn change<F>(&self, name: &ModelName, who: Option<&str>, edit: F) -> Result<Traffic>
+    pub(crate) async fn change<F>(
+        &self,
+        name: &ModelName,
+        who: Option<&str>,
+        edit: F,
+    ) -> Result<Traffic>
     where
-        F: Fn(&mut Traffic) -> Result<Option<(TrafficAction, Option<Version>)>>
-            + Send
-            + Sync
-            + 'static,
+        F: Fn(&mut Traffic) -> Result<Option<Done>> + Send + Sync + 'static,
     {
         let inner = Arc::clone(&self.0);
         let (name, who) = (name.clone(), who.map(str::to_owned));
@@ -87,13 +90,13 @@ impl Inner {
         &self,
         name: &ModelName,
         who: Option<&str>,
-        edit: impl Fn(&mut Traffic) -> Result<Option<(TrafficAction, Option<Version>)>>,
+        edit: impl Fn(&mut Traffic) -> Result<Option<Done>>,
     ) -> Result<Traffic> {
         self.edit_traffic(name, |traffic, entries| {
             expect_model(name, entries)?;
             let before: Vec<Version> = traffic.versions().collect();
             // Asked twice is done once, and stands in the history once.
-            let Some((action, version)) = edit(traffic)? else {
+            let Some(done) = edit(traffic)? else {
                 return Ok(false);
             };
             for version in traffic.versions().filter(|it| !before.contains(it)) {
@@ -103,7 +106,7 @@ impl Inner {
                 }
                 live_version(name, version, entries)?;
             }
-            traffic.note(action, version, now(), who);
+            traffic.note(done, now(), who);
             Ok(true)
         })
         .await
@@ -119,14 +122,22 @@ impl Inner {
         edit: impl Fn(&mut Traffic, &Entries) -> Result<bool>,
     ) -> Result<Traffic> {
         let key = Store::traffic_key(name);
+        let mut noted: Option<TrafficChange> = None;
         for attempt in 0..ATTEMPTS {
             let (mut traffic, tag) = self.read_traffic(name).await?;
+            // The put was done after all, and others went on from there: made again, a rollback
+            // would go back twice.
+            if noted.is_some_and(|noted| traffic.history.contains(&noted)) {
+                return Ok(traffic);
+            }
+            let last = traffic.history.last().cloned();
             let entries = self.records.of(&self.store, name).await?;
             if !edit(&mut traffic, &entries)? {
                 return Ok(traffic);
             }
             let json = to_json(&key, &traffic)?;
-            if self.store.put_tagged(&key, &tag, json).await? {
+            let put = self.store.put_tagged(&key, &tag, json).await?;
+            if put == Put::Done {
                 tracing::info!(
                     model = %name,
                     stable = traffic.stable.map(Version::get),
@@ -138,6 +149,9 @@ impl Inner {
                 );
                 return Ok(traffic);
             }
+            let may_be_done = put == Put::Overtaken;
+            noted = traffic.history.pop();
+            noted = noted.filter(|it| may_be_done && Some(it) != last.as_ref());
             pause(attempt).await;
         }
         Err(RegistryError::Contended {

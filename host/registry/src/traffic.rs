@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
+use crate::rollout::{Rollout, RolloutPlan};
 use crate::version::Version;
 
 /// Which versions of a model answer.
@@ -25,6 +26,9 @@ pub struct Traffic {
     /// The version that gets copies of requests, whose answers nobody sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Shadow>,
+    /// How the canary goes on by itself, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// Versions whose deletion has begun. They can be given no role again. Kept here, because one
     /// object changed by conditional put is the only place where two changes meet in an order.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -54,7 +58,7 @@ pub struct Shadow {
 
 /// What is asked to become of a rule, all of it at once. What is `None` stays as it is; of a part that
 /// can be taken away, `Some(None)` takes it away.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TrafficEdit {
     /// Another stable version.
@@ -65,6 +69,8 @@ pub struct TrafficEdit {
     pub fallback: Option<Option<Version>>,
     /// Another shadow, or none.
     pub shadow: Option<Option<Shadow>>,
+    /// A canary that goes on by itself; in the place of `canary`.
+    pub rollout: Option<RolloutPlan>,
 }
 
 impl TrafficEdit {
@@ -72,9 +78,16 @@ impl TrafficEdit {
     pub fn versions(&self) -> impl Iterator<Item = Version> {
         let canary = self.canary.flatten().map(|canary| canary.version);
         let shadow = self.shadow.flatten().map(|shadow| shadow.version);
-        [self.stable, canary, self.fallback.flatten(), shadow]
-            .into_iter()
-            .flatten()
+        let rollout = self.rollout.as_ref().map(|plan| plan.version);
+        [
+            self.stable,
+            canary,
+            rollout,
+            self.fallback.flatten(),
+            shadow,
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 
@@ -113,6 +126,29 @@ pub struct TrafficChange {
     /// The shadow after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Shadow>,
+    /// Why, where it was not somebody's wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What a change did, for the history.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) action: TrafficAction,
+    /// To which version, where it was done to one.
+    pub(crate) version: Option<Version>,
+    pub(crate) why: Option<String>,
+}
+
+impl Done {
+    pub(crate) fn new(action: TrafficAction, version: Option<Version>) -> Done {
+        let why = None;
+        Done {
+            action,
+            version,
+            why,
+        }
+    }
 }
 
 /// What was done.
@@ -132,6 +168,14 @@ pub enum TrafficAction {
     SetShadow,
     /// The stable version before the last one is stable again.
     Rollback,
+    /// A canary was set that goes on by itself.
+    BeginRollout,
+    /// Such a canary took its next step.
+    AdvanceRollout,
+    /// Such a canary was made stable.
+    EndRollout,
+    /// Such a canary was worse than stable, and is withdrawn.
+    WithdrawRollout,
     /// A version was deleted.
     DeleteVersion,
     /// The whole model was deleted.
@@ -173,16 +217,13 @@ impl Traffic {
     ///
     /// # Errors
     /// What makes no sense, in words.
-    pub(crate) fn edit(
-        &mut self,
-        edit: &TrafficEdit,
-    ) -> Result<Option<(TrafficAction, Option<Version>)>, String> {
-        let before = self.roles();
+    pub(crate) fn edit(&mut self, edit: &TrafficEdit) -> Result<Option<Done>, String> {
+        let before = (self.roles(), self.rollout.is_some());
         let mut done = None;
         // The first that changes gives the change its name.
         let mut note = |changed: bool, action, version| {
             if changed {
-                done = done.or(Some((action, version)));
+                done = done.take().or(Some(Done::new(action, version)));
             }
         };
         if let Some(stable) = edit.stable {
@@ -195,7 +236,9 @@ impl Traffic {
         }
         if let Some(canary) = edit.canary {
             let version = canary.or(self.canary).map(|canary| canary.version);
-            note(self.canary != canary, TrafficAction::SetCanary, version);
+            // Whoever sets a share by hand means it to stay.
+            let changed = self.rollout.take().is_some() || self.canary != canary;
+            note(changed, TrafficAction::SetCanary, version);
             self.canary = canary;
         }
         if let Some(shadow) = edit.shadow {
@@ -212,8 +255,12 @@ impl Traffic {
             );
             self.fallback = fallback;
         }
+        if let Some(plan) = &edit.rollout {
+            done = Some(self.begin(plan)?);
+        }
         self.problem().map_or(Ok(()), Err)?;
-        Ok(done.filter(|_| before != self.roles()))
+        self.settle();
+        Ok(done.filter(|_| before != (self.roles(), self.rollout.is_some())))
     }
 
     /// What the last stable version before the present one was, as far as the history goes.
@@ -265,13 +312,12 @@ impl Traffic {
     }
 
     /// Adds the change that was just made to the history.
-    pub(crate) fn note(
-        &mut self,
-        action: TrafficAction,
-        version: Option<Version>,
-        at: OffsetDateTime,
-        by: Option<&str>,
-    ) {
+    pub(crate) fn note(&mut self, done: Done, at: OffsetDateTime, by: Option<&str>) {
+        let Done {
+            action,
+            version,
+            why,
+        } = done;
         let (stable, canary, fallback, shadow) = self.roles();
         let by = by.map(str::to_owned);
         self.history.push(TrafficChange {
@@ -283,6 +329,7 @@ impl Traffic {
             canary,
             fallback,
             shadow,
+            why,
         });
         let surplus = self.history.len().saturating_sub(Self::HISTORY);
         self.history.drain(..surplus);
@@ -373,12 +420,8 @@ mod tests {
         let mut traffic = Traffic::default();
         for number in 1..=250 {
             traffic.make_stable(version(number));
-            traffic.note(
-                TrafficAction::SetStable,
-                Some(version(number)),
-                OffsetDateTime::UNIX_EPOCH,
-                Some("ann"),
-            );
+            let done = Done::new(TrafficAction::SetStable, Some(version(number)));
+            traffic.note(done, OffsetDateTime::UNIX_EPOCH, Some("ann"));
         }
         assert_eq!(traffic.history.len(), Traffic::HISTORY);
         assert_eq!(traffic.history.first().unwrap().stable, Some(version(151)));

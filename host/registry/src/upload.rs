@@ -15,6 +15,7 @@ use crate::name::ModelName;
 use crate::package::{Keep, Package, PackageDir};
 use crate::path::{PackagePath, clash};
 use crate::record::FileRecord;
+use crate::signature::{self, TrustedKeys, is_signature};
 use crate::workdir::StagingDir;
 
 /// How much one upload may bring.
@@ -49,6 +50,8 @@ pub struct Upload {
     /// The part that has begun and not ended; it stays if its writer is dropped.
     unfinished: Option<PackagePath>,
     total: u64,
+    /// One of whom must have signed it, if they are set.
+    trusted: Option<TrustedKeys>,
 }
 
 /// Writes one file of an upload.
@@ -73,7 +76,12 @@ struct OpenPart {
 const WRITE_BYTES: usize = 256 * 1024;
 
 impl Upload {
-    pub(crate) fn new(name: ModelName, limits: UploadLimits, folder: StagingDir) -> Self {
+    pub(crate) fn new(
+        name: ModelName,
+        limits: UploadLimits,
+        folder: StagingDir,
+        trusted: Option<TrustedKeys>,
+    ) -> Self {
         Self {
             name,
             limits,
@@ -81,6 +89,7 @@ impl Upload {
             files: Vec::new(),
             unfinished: None,
             total: 0,
+            trusted,
         }
     }
 
@@ -128,7 +137,7 @@ impl Upload {
     }
 
     /// Checks that the files are a package: a manifest of this model, each file it names, and no
-    /// other.
+    /// other but a signature; and, where keys are trusted, that one of them signed it.
     pub async fn finish(mut self) -> Result<Package> {
         self.all_ended()?;
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -146,9 +155,15 @@ impl Upload {
         let keep = Keep::Staged {
             _folder: self.folder,
         };
-        Ok(Package::new(PackageDir::new(
-            root, manifest, text, self.files, keep,
-        )))
+        let dir = PackageDir::new(root, manifest, text, self.files, keep);
+        let signer = match &self.trusted {
+            None => None,
+            Some(trusted) => {
+                let signature = dir.signature().await?;
+                Some(trusted.verify(signature.as_deref(), dir.manifest(), dir.files())?)
+            }
+        };
+        Ok(Package::new(dir, signer))
     }
 
     async fn manifest_text(&self) -> Result<String> {
@@ -221,6 +236,13 @@ impl PartWriter<'_> {
             }
             .into());
         }
+        if is_signature(&self.path) && self.size > signature::MAX_BYTES {
+            return Err(PackageError::FileTooLarge {
+                path: self.path.clone(),
+                max: signature::MAX_BYTES,
+            }
+            .into());
+        }
         if self.size > limits.max_part_bytes {
             return Err(PackageError::FileTooLarge {
                 path: self.path.clone(),
@@ -278,8 +300,9 @@ fn check_files(manifest: &Manifest, files: &[FileRecord]) -> Result<(), PackageE
     if !missing.is_empty() {
         return Err(PackageError::MissingFiles(missing));
     }
-    let is_known =
-        |path: &PackagePath| path.as_str() == Manifest::FILE_NAME || named.contains(&path);
+    let is_known = |path: &PackagePath| {
+        path.as_str() == Manifest::FILE_NAME || is_signature(path) || named.contains(&path)
+    };
     let unknown: Vec<_> = files
         .iter()
         .map(|file| &file.path)

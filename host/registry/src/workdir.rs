@@ -94,6 +94,15 @@ impl StagingDir {
         // The folder is there until drop; an empty path would fail every use of it.
         self.folder.as_ref().map_or(Path::new(""), TempDir::path)
     }
+
+    /// Removes it, and ends when it is gone: of many that go in turn none takes a thread of its own while the others
+    /// are still being removed.
+    pub(crate) async fn close(mut self) {
+        if let Some(folder) = self.folder.take() {
+            let workdir = Arc::clone(&self._workdir);
+            let _ = blocking(move || remove(folder, workdir)).await;
+        }
+    }
 }
 
 impl Drop for StagingDir {

@@ -8,7 +8,8 @@
 )]
 
 use aegis_registry::manifest::{
-    BatchAxis, Batching, EffectiveLimits, GraphBackend, GraphTarget, InitGrant, Limits, Precision,
+    BatchAxis, Batching, Breaker, EffectiveLimits, GraphBackend, GraphTarget, InitGrant, Limits,
+    Precision,
 };
 use aegis_registry::{Manifest, ManifestError};
 use proptest::prelude::*;
@@ -17,6 +18,7 @@ const FULL: &str = r#"
 name = "digits"
 description = "Which digit is it?"
 handler = "digits.wasm"
+idempotent = true
 
 [[graph]]
 name = "digits"
@@ -32,6 +34,10 @@ precision = "backend-default"
 name = "ir"
 file = "ir/net.xml"
 
+[sample]
+file = "samples/Four.JSON"
+answer = "samples/four.answer"
+
 [limits]
 memory_mib = 128
 timeout_ms = 500
@@ -46,6 +52,20 @@ response_mib = 2
 reuse = true
 init_grants = ["wall-clock", "secure-random"]
 
+[admission]
+adaptive = true
+
+[breaker]
+window_ms = 30000
+min_requests = 50
+error_rate = 0.25
+consecutive_failures = 0
+latency_ms = 200
+latency_quantile = 0.99
+open_ms = 500
+max_open_ms = 20000
+refuse_alone = true
+
 [config]
 threshold = "0.5"
 "with.dot" = ""
@@ -56,6 +76,8 @@ fn a_full_manifest_is_read_whole() {
     let manifest = Manifest::parse(FULL).unwrap();
     assert_eq!(manifest.name.as_str(), "digits");
     assert_eq!(manifest.description.as_deref(), Some("Which digit is it?"));
+    assert!(manifest.idempotent);
+    assert!(manifest.admission.adaptive);
     assert_eq!(manifest.handler.as_ref().unwrap().as_str(), "digits.wasm");
 
     let [digits, ir] = manifest.graphs.as_slice() else {
@@ -87,11 +109,32 @@ fn a_full_manifest_is_read_whole() {
     );
     assert_eq!((&ir.batching, ir.precision), (&None, Precision::F32));
 
+    let sample = manifest.sample.as_ref().unwrap();
+    assert_eq!(sample.file.as_str(), "samples/Four.JSON");
+    assert_eq!(sample.content_type, "application/json");
+    assert_eq!(
+        sample.answer.as_ref().unwrap().as_str(),
+        "samples/four.answer"
+    );
+
     assert!(manifest.sandbox.reuse);
     assert_eq!(
         manifest.sandbox.init_grants,
         [InitGrant::WallClock, InitGrant::SecureRandom]
     );
+    let breaker = Breaker {
+        enabled: None,
+        window_ms: Some(30_000),
+        min_requests: Some(50),
+        error_rate: Some(0.25),
+        consecutive_failures: Some(0),
+        latency_ms: Some(200),
+        latency_quantile: Some(0.99),
+        open_ms: Some(500),
+        max_open_ms: Some(20_000),
+        refuse_alone: Some(true),
+    };
+    assert_eq!(manifest.breaker, breaker);
     assert_eq!(manifest.config.get("threshold").unwrap(), "0.5");
     assert_eq!(manifest.config.get("with.dot").unwrap(), "");
     let limits: EffectiveLimits = manifest.limits.effective(&Limits {
@@ -110,7 +153,41 @@ fn a_full_manifest_is_read_whole() {
         .collect();
     assert_eq!(
         files,
-        ["digits.onnx", "digits.wasm", "ir/net.bin", "ir/net.xml"]
+        [
+            "digits.onnx",
+            "digits.wasm",
+            "ir/net.bin",
+            "ir/net.xml",
+            "samples/Four.JSON",
+            "samples/four.answer"
+        ]
+    );
+}
+
+#[test]
+fn a_sample_has_a_media_type_that_a_header_can_have() {
+    let with = |keys: &str| format!("name = \"m\"\nhandler = \"h\"\n[sample]\n{keys}");
+    let read = |keys: &str| Manifest::parse(&with(keys)).unwrap().sample.unwrap();
+    for (file, media_type) in [
+        ("a.txt", "text/plain"),
+        ("a.jpeg", "image/jpeg"),
+        ("a.wav", "audio/wav"),
+        ("a", "application/octet-stream"),
+    ] {
+        assert_eq!(read(&format!("file = {file:?}")).content_type, media_type);
+    }
+    let said = read("file = \"a\"\ncontent_type = \"text/csv; header=absent\"");
+    assert_eq!(
+        (said.content_type.as_str(), said.answer),
+        ("text/csv; header=absent", None)
+    );
+    refused(
+        &with("file = \"a\"\ncontent_type = \"json\""),
+        "model.toml line 5, column 16, `sample.content_type`: `json` is no media type; write one such as \"application/json\"",
+    );
+    refused(
+        &with("content_type = \"a/b\""),
+        "model.toml line 3, column 1, `sample.file`: is missing; it gives the request's body, such as \"sample.json\"",
     );
 }
 
@@ -147,8 +224,8 @@ fn an_unknown_key_is_named_and_a_slip_is_recognised() {
     );
     refused(
         "name = \"m\"\nport = 80\nhandler = \"h\"",
-        "model.toml line 2, column 1, `port`: no such key at the top; there are name, description, handler, graph, \
-         limits, sandbox, config",
+        "model.toml line 2, column 1, `port`: no such key at the top; there are name, description, handler, idempotent, graph, \
+         sample, limits, sandbox, admission, breaker, config",
     );
     let text = "name = \"m\"\n[[graph]]\nname = \"g\"\nfile = \"g\"\nbatching = { max_batch_size = 1, preferred = 2 }";
     refused(
@@ -216,6 +293,44 @@ fn a_run_has_at_least_one_thread_and_no_more_than_machines_have() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn a_breaker_that_could_not_work_is_told_what_would() {
+    let breaker = |lines: &str| format!("name = \"m\"\nhandler = \"h\"\n[breaker]\n{lines}");
+    refused(
+        &breaker("eror_rate = 0.5"),
+        "model.toml line 4, column 1, `breaker.eror_rate`: no such key in `breaker`; did you mean `error_rate`?",
+    );
+    for (wrong, found) in [
+        ("50", "`50`"),
+        ("0.0", "`0.0`"),
+        ("nan", "`nan`"),
+        ("-0.5", "`-0.5`"),
+        ("0x1", "a whole number"),
+        ("\"half\"", "a string"),
+    ] {
+        refused(
+            &breaker(&format!("error_rate = {wrong}")),
+            &format!(
+                "model.toml line 4, column 14, `breaker.error_rate`: must be a number from 0.001 to 1, found {found}"
+            ),
+        );
+    }
+    refused(
+        &breaker("latency_quantile = 0.9"),
+        "model.toml line 4, column 20, `breaker.latency_quantile`: is the share of requests that must keep \
+         `latency_ms`, which is not there; give it too",
+    );
+    refused(
+        &breaker("open_ms = 2000\nmax_open_ms = 1000"),
+        "model.toml line 5, column 15, `breaker.max_open_ms`: must be at least `open_ms`, 2000, found 1000",
+    );
+    let whole = Manifest::parse(&breaker("error_rate = 1\nenabled = false")).unwrap();
+    assert_eq!(
+        (whole.breaker.error_rate, whole.breaker.enabled),
+        (Some(1.0), Some(false))
+    );
 }
 
 #[test]
@@ -357,55 +472,70 @@ fn manifests() -> impl Strategy<Value = toml::Table> {
         graphs,
         limits,
         any::<bool>(),
+        proptest::option::of((0.001..=1.0f64, 1i64..=3_600_000)),
         config,
     )
-        .prop_map(|(name, description, graphs, limits, reuse, config)| {
-            let mut top = toml::Table::new();
-            top.insert("name".into(), name.into());
-            top.insert("handler".into(), "handler.wasm".into());
-            if let Some(description) = description {
-                top.insert("description".into(), description.into());
-            }
-            let graphs = graphs.into_iter().enumerate().map(
-                |(n, (backend, target, precision, sessions, threads, batching, ext))| {
-                    let mut graph = toml::Table::new();
-                    graph.insert("name".into(), format!("g{n}").into());
-                    graph.insert("file".into(), format!("g{n}.{ext}").into());
-                    for (key, word) in [
-                        ("backend", backend),
-                        ("target", target),
-                        ("precision", precision),
-                    ] {
-                        graph.extend(word.map(|word| (key.to_owned(), word.into())));
-                    }
-                    graph.extend(sessions.map(|sessions| ("sessions".to_owned(), sessions.into())));
-                    graph.extend(threads.map(|threads| ("threads".to_owned(), threads.into())));
-                    graph.extend(batching.map(|(size, wait)| {
-                        let table = [
-                            ("max_batch_size".to_owned(), size.into()),
-                            ("max_latency_ms".to_owned(), wait.into()),
-                        ];
-                        (
-                            "batching".to_owned(),
-                            toml::Value::Table(table.into_iter().collect()),
-                        )
-                    }));
-                    toml::Value::Table(graph)
-                },
-            );
-            top.insert("graph".into(), toml::Value::Array(graphs.collect()));
-            let limits = Limits::TABLE.iter().zip(limits);
-            let limits =
-                limits.filter_map(|(row, value)| Some((row.key.to_owned(), value?.into())));
-            top.insert("limits".into(), toml::Value::Table(limits.collect()));
-            top.insert(
-                "sandbox".into(),
-                toml::Value::Table([("reuse".to_owned(), reuse.into())].into_iter().collect()),
-            );
-            let config = config.into_iter().map(|(key, value)| (key, value.into()));
-            top.insert("config".into(), toml::Value::Table(config.collect()));
-            top
-        })
+        .prop_map(
+            |(name, description, graphs, limits, reuse, breaker, config)| {
+                let mut top = toml::Table::new();
+                top.insert("name".into(), name.into());
+                top.insert("handler".into(), "handler.wasm".into());
+                if let Some(description) = description {
+                    top.insert("description".into(), description.into());
+                }
+                let graphs = graphs.into_iter().enumerate().map(
+                    |(n, (backend, target, precision, sessions, threads, batching, ext))| {
+                        let mut graph = toml::Table::new();
+                        graph.insert("name".into(), format!("g{n}").into());
+                        graph.insert("file".into(), format!("g{n}.{ext}").into());
+                        for (key, word) in [
+                            ("backend", backend),
+                            ("target", target),
+                            ("precision", precision),
+                        ] {
+                            graph.extend(word.map(|word| (key.to_owned(), word.into())));
+                        }
+                        graph.extend(
+                            sessions.map(|sessions| ("sessions".to_owned(), sessions.into())),
+                        );
+                        graph.extend(threads.map(|threads| ("threads".to_owned(), threads.into())));
+                        graph.extend(batching.map(|(size, wait)| {
+                            let table = [
+                                ("max_batch_size".to_owned(), size.into()),
+                                ("max_latency_ms".to_owned(), wait.into()),
+                            ];
+                            (
+                                "batching".to_owned(),
+                                toml::Value::Table(table.into_iter().collect()),
+                            )
+                        }));
+                        toml::Value::Table(graph)
+                    },
+                );
+                top.insert("graph".into(), toml::Value::Array(graphs.collect()));
+                let limits = Limits::TABLE.iter().zip(limits);
+                let limits =
+                    limits.filter_map(|(row, value)| Some((row.key.to_owned(), value?.into())));
+                top.insert("limits".into(), toml::Value::Table(limits.collect()));
+                top.insert(
+                    "sandbox".into(),
+                    toml::Value::Table([("reuse".to_owned(), reuse.into())].into_iter().collect()),
+                );
+                if let Some((rate, latency)) = breaker {
+                    let table = [
+                        ("error_rate".to_owned(), rate.into()),
+                        ("latency_ms".to_owned(), latency.into()),
+                    ];
+                    top.insert(
+                        "breaker".into(),
+                        toml::Value::Table(table.into_iter().collect()),
+                    );
+                }
+                let config = config.into_iter().map(|(key, value)| (key, value.into()));
+                top.insert("config".into(), toml::Value::Table(config.collect()));
+                top
+            },
+        )
 }
 
 proptest! {

@@ -24,7 +24,7 @@ use hmac::{
     digest::{Key, KeyInit},
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, digest::Output};
 use wasmtime::{Engine, component::Component};
 
 use crate::prepare::PrepareReport;
@@ -37,10 +37,15 @@ type HmacSha256 = Hmac<Sha256>;
 pub(crate) struct CodeId(String);
 
 impl CodeId {
-    pub(crate) fn new(engine: &Engine, component: &[u8], snapshot_inputs: &[u8]) -> CodeId {
+    /// Of the component with this digest.
+    pub(crate) fn new(
+        engine: &Engine,
+        component: &Output<Sha256>,
+        snapshot_inputs: &[u8],
+    ) -> CodeId {
         let mut hasher = Sha256::new();
         hasher.update(b"aegis code 1\0");
-        hasher.update(Sha256::digest(component));
+        hasher.update(component);
         hasher.update(Sha256::digest(snapshot_inputs));
         let mut adapter = HashInto(&mut hasher);
         std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut adapter);
@@ -345,7 +350,7 @@ mod tests {
         let engine = engine();
         let cache = CodeCache::open(dir, u64::MAX).unwrap();
         let component = b"(component)";
-        let id = CodeId::new(&engine, component, b"");
+        let id = CodeId::new(&engine, &Sha256::digest(component), b"");
         let code = engine.precompile_component(component).unwrap();
         cache.store(&id, &code, &PrepareReport::default()).unwrap();
         (engine, cache, id)
@@ -406,7 +411,7 @@ mod tests {
     fn code_of_one_component_does_not_pass_for_another() {
         let dir = tempfile::tempdir().unwrap();
         let (engine, cache, id) = made_in(dir.path());
-        let other = CodeId::new(&engine, b"(component (core module))", b"");
+        let other = CodeId::new(&engine, &Sha256::digest(b"(component (core module))"), b"");
         fs::copy(cache.paths(&id).0, cache.paths(&other).0).unwrap();
         fs::copy(cache.paths(&id).1, cache.paths(&other).1).unwrap();
         assert!(cache.load(&engine, &other).is_none());
@@ -420,7 +425,7 @@ mod tests {
 
     /// An entry of so many bytes; the code need not run.
     fn put(cache: &CodeCache, engine: &Engine, name: &[u8], bytes: usize) -> CodeId {
-        let id = CodeId::new(engine, name, b"");
+        let id = CodeId::new(engine, &Sha256::digest(name), b"");
         let report = PrepareReport::default();
         cache.store(&id, &vec![0; bytes], &report).unwrap();
         id

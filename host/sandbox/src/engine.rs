@@ -260,8 +260,12 @@ fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
         // Manifests ask for less; this is the operator's ceiling. Address space only.
         .max_memory_size(config.max_memory_bytes)
         // A slot that ran a component before keeps its mapping for the next instance of the
-        // same component. Taking such slots away costs an mmap a request, so never.
-        .max_unused_warm_slots(instances.saturating_mul(MEMORIES_PER_COMPONENT / 2))
+        // same component, and more than this many idle ones are not gathered: what a slot
+        // holds beyond its component's image stays when that component goes, so every slot of
+        // the pool would fill, one version after another. An instance that takes another's
+        // slot costs an mmap and its page faults: where every one did, with 24 models in turn,
+        // the server did a tenth less, and with these so many as before.
+        .max_unused_warm_slots(warm_slots(instances))
         // Reset a used memory by writing back the pages that were touched, found by one
         // ioctl, rather than by madvise, which gives pages back and takes a fault for each
         // on the next request (and a shoot-down of the other cores' TLBs now). Measured in
@@ -275,6 +279,11 @@ fn pool(config: &SandboxConfig) -> PoolingAllocationConfig {
         // not zeroed (the default) and stay resident.
         .async_stack_keep_resident(config.max_stack_bytes + HOST_STACK);
     pool
+}
+
+/// Memories that keep what they touched while nothing runs in them, for a pool of so many instances.
+fn warm_slots(instances: u32) -> u32 {
+    instances.div_ceil(4)
 }
 
 /// Ticks the engines' epochs until they are gone.

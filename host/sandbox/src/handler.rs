@@ -161,6 +161,7 @@ impl Handler {
         spec: HandlerSpec,
     ) -> Handler {
         let target = sandbox.inner.config.warm_instances;
+        let warm = Arc::new(WarmPool::new(target, spec.reuse));
         let inner = Arc::new(HandlerInner {
             indices: ExportIndices::find(&pre),
             pre,
@@ -170,7 +171,7 @@ impl Handler {
                 lane: sandbox.inner.lane.handle(),
                 ..HandlerContext::new(spec, Arc::clone(&sandbox.inner.guest_memory))
             }),
-            warm: Arc::new(WarmPool::new(target)),
+            warm,
             weight: Arc::default(),
             sandbox,
             made: AtomicU64::new(0),

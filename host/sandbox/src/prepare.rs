@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, time::Instant};
 
 use aegis_telemetry::doing_in_this_trace;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::{
+    Engine,
+    component::{Component, InstancePre},
+};
 
 use crate::{
     code_cache::CodeId,
@@ -269,7 +273,7 @@ struct Prepared {
 
 impl Sandbox {
     /// Checks, initialises and compiles a component, unless this host has done so before
-    /// for the same bytes, config and grants; then makes one instance of it to see that it
+    /// for the same bytes and, if it has an `init`, the same config and grants; then makes one instance of it to see that it
     /// starts.
     pub async fn prepare(
         &self,
@@ -318,14 +322,18 @@ impl Sandbox {
     async fn prepared(&self, bytes: Vec<u8>, spec: &PrepareSpec) -> Result<Prepared, PrepareError> {
         let inputs = snapshot_inputs(spec);
         let sandbox = self.clone();
-        let (bytes, id, cached) = blocking(move || {
+        let (bytes, ids, cached) = blocking(move || {
             let inner = &sandbox.inner;
-            let id = CodeId::new(&inner.serving, &bytes, &inputs);
-            let cached = inner.cache.load(&inner.serving, &id);
-            Ok((bytes, id, cached))
+            let ids = CodeIds::new(&inner.serving, &bytes, &inputs);
+            let load = |id: &CodeId| {
+                let (component, report) = inner.cache.load(&inner.serving, id)?;
+                Some((id.clone(), component, report))
+            };
+            let cached = load(&ids.alone).or_else(|| load(&ids.initialised));
+            Ok((bytes, ids, cached))
         })
         .await?;
-        if let Some((component, report)) = cached {
+        if let Some((id, component, report)) = cached {
             let report = PrepareReport {
                 cached: true,
                 ..report
@@ -350,6 +358,7 @@ impl Sandbox {
         let sandbox = self.clone();
         let limits = spec.limits.clone();
         let (id, component, report) = blocking(move || {
+            let id = ids.of(&made.facts.report);
             let (component, report) = sandbox.keep(&id, made, &limits)?;
             Ok((id, component, report))
         })
@@ -519,6 +528,33 @@ fn snapshot_inputs(spec: &PrepareSpec) -> Vec<u8> {
     let mut grants = spec.init_grants.clone();
     grants.sort_unstable();
     format!("{:?}\0{grants:?}", spec.config).into_bytes()
+}
+
+/// Under which of two names the code of a component is, before it is known whether it has an `init`.
+struct CodeIds {
+    /// Of one without: its code is the same whatever its config, so that a version which differs in
+    /// that or in its networks has it at once, on every replica.
+    alone: CodeId,
+    /// Of one with: what `init` read is in it.
+    initialised: CodeId,
+}
+
+impl CodeIds {
+    fn new(engine: &Engine, bytes: &[u8], inputs: &[u8]) -> CodeIds {
+        let component = Sha256::digest(bytes);
+        CodeIds {
+            alone: CodeId::new(engine, &component, &[]),
+            initialised: CodeId::new(engine, &component, inputs),
+        }
+    }
+
+    /// The name that code goes by with whose making this is the report.
+    fn of(self, made: &PrepareReport) -> CodeId {
+        match made.snapshot {
+            Some(_) => self.initialised,
+            None => self.alone,
+        }
+    }
 }
 
 /// Runs `work`, which computes or reads files, off the executor's threads. A panic in it,

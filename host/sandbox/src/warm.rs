@@ -41,6 +41,8 @@ pub(crate) struct WarmPool {
     low: Notify,
     /// The most that are kept ready.
     most: usize,
+    /// Instances come back to be used again, and none are made ahead.
+    reuse: bool,
     /// Requests since the last look that found an instance, and that did not.
     hits: AtomicU32,
     misses: AtomicU32,
@@ -55,13 +57,14 @@ struct Lists {
 }
 
 impl WarmPool {
-    /// A pool that keeps up to `most` instances ready.
-    pub(crate) fn new(most: usize) -> WarmPool {
+    /// A pool that keeps up to `most` instances ready: made ahead, or with `reuse` those that come back.
+    pub(crate) fn new(most: usize, reuse: bool) -> WarmPool {
         WarmPool {
             lists: Mutex::new(Lists::default()),
             used: Notify::new(),
             low: Notify::new(),
             most,
+            reuse,
             hits: AtomicU32::new(0),
             misses: AtomicU32::new(0),
         }
@@ -82,7 +85,8 @@ impl WarmPool {
             &self.misses
         };
         count.fetch_add(1, Ordering::Relaxed);
-        if low && taken.is_some() {
+        // Who found none brings back a used one, which wakes the task; a reused one would not.
+        if low && (taken.is_some() || self.reuse) {
             self.low.notify_one();
         }
         taken
@@ -177,9 +181,10 @@ impl WarmPool {
         drop(gone);
     }
 
+    /// Whether one is to be made. Of those that are reused none: one that comes back would find its place taken.
     fn missing(&self) -> bool {
         let lists = self.lists.lock();
-        lists.ready.len() < lists.wanted
+        !self.reuse && lists.ready.len() < lists.wanted
     }
 
     async fn refill(&self, handler: &Arc<HandlerInner>) {
@@ -274,6 +279,16 @@ mod tests {
     }
 
     async fn load(sandbox: &Sandbox) -> Handler {
+        load_as(sandbox, HANDLER, false).await
+    }
+
+    /// One that answers, with nothing, and whose instances come back.
+    async fn load_reused(sandbox: &Sandbox) -> Handler {
+        let answering = HANDLER.replace("unreachable", "i32.const 16");
+        load_as(sandbox, &answering, true).await
+    }
+
+    async fn load_as(sandbox: &Sandbox, handler: &str, reuse: bool) -> Handler {
         let spec = HandlerSpec {
             model: "trap".to_owned(),
             version: 1,
@@ -286,9 +301,9 @@ mod tests {
                 timeout: Duration::from_secs(86_400),
                 ..Limits::default()
             },
-            reuse: false,
+            reuse,
         };
-        let bytes = wat::parse_str(HANDLER).unwrap();
+        let bytes = wat::parse_str(handler).unwrap();
         sandbox.load(bytes, spec, Vec::new()).await.unwrap().0
     }
 
@@ -310,7 +325,7 @@ mod tests {
             });
             let ended = handler.predict(&call, request).await;
             assert!(
-                matches!(ended.result, Err(crate::Fault::Trap { .. })),
+                matches!(ended.result, Ok(_) | Err(crate::Fault::Trap { .. })),
                 "{ended:?}"
             );
         }
@@ -327,6 +342,22 @@ mod tests {
         for _ in 0..2 {
             ask(&handler, 3).await;
             assert!((1..=8).contains(&handler.stats().ready));
+            tokio::time::sleep(2 * IDLE).await;
+            assert_eq!(handler.stats().ready, 0);
+            assert_eq!(sandbox.free_slots(), SLOTS as usize);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_may_be_reused_is_until_nobody_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = sandbox(&folder);
+        let handler = load_reused(&sandbox).await;
+        for round in 1..=3 {
+            for _ in 0..5 {
+                ask(&handler, 2).await;
+            }
+            assert_eq!((handler.stats().ready, handler.stats().made), (1, round));
             tokio::time::sleep(2 * IDLE).await;
             assert_eq!(handler.stats().ready, 0);
             assert_eq!(sandbox.free_slots(), SLOTS as usize);
@@ -364,6 +395,22 @@ mod tests {
             1,
             "no more than one request has use for"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn versions_that_come_and_go_leave_few_slots_with_what_they_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = sandbox(&folder);
+        for _ in 0..3 * SLOTS {
+            ask(&load(&sandbox).await, 2).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let metrics = sandbox.inner.serving.pooling_allocator_metrics().unwrap();
+        assert_eq!(metrics.memories(), 0, "all versions are gone");
+        // A quarter of the instances, and the few that were there at once; without a bound it
+        // is all that the pool has, twice as many as instances.
+        let warm = metrics.unused_warm_memories();
+        assert!((1..=SLOTS / 2).contains(&warm), "{warm}");
     }
 
     #[test]

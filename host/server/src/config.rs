@@ -25,6 +25,8 @@ pub struct ServerConfig {
     /// Load every model's stable version before the server is ready. Otherwise a model is
     /// loaded by its first request.
     pub prewarm_model: bool,
+    /// How often the store is asked what others changed.
+    pub store_poll: Duration,
     /// Ready only when every model's stable version is loaded.
     pub readiness_check_model: bool,
     /// The largest body of a prediction.
@@ -56,6 +58,9 @@ pub struct ServerConfig {
     /// Request headers, in lower case, by which a caller is known to traffic rules: the first that a request has. A
     /// caller then stays with its version.
     pub sticky_headers: Vec<String>,
+    /// Called once a version's memory is free, on a thread where it may take its time: gives it back to the system,
+    /// where the allocator does not of itself.
+    pub give_back: Option<fn()>,
 }
 
 impl Default for ServerConfig {
@@ -69,6 +74,7 @@ impl Default for ServerConfig {
             allow_graph_bytes: false,
             memory_budget: None,
             prewarm_model: true,
+            store_poll: Duration::from_secs(5),
             readiness_check_model: true,
             max_body_bytes: 16 << 20,
             max_bodies_bytes: 1 << 30,
@@ -83,6 +89,7 @@ impl Default for ServerConfig {
             drain_delay: Duration::ZERO,
             forward_headers: default_forward_headers(),
             sticky_headers: vec!["aegis-sticky".to_owned()],
+            give_back: None,
         }
     }
 }

@@ -6,9 +6,12 @@
 
 pub mod access;
 mod admission;
+mod breaker;
+mod canary;
 mod config;
 mod direct;
 mod first_bytes;
+mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph_bytes;
@@ -17,6 +20,7 @@ mod http;
 mod limits_table;
 mod listener;
 mod load;
+mod looks;
 mod models;
 mod predictor;
 mod residency;
@@ -33,9 +37,10 @@ pub use aegis_inference::{
 pub use aegis_sandbox::{Sandbox, SandboxConfig, SandboxError};
 pub use config::ServerConfig;
 pub use direct::DirectGraph;
+pub use follow::StoreStatus;
 pub use graph_check::{GraphFault, graph_child};
 pub use limits_table::{LIMIT_OUTCOMES, LimitOutcome};
 pub use load::PackageLoadError;
-pub use models::{ModelStatus, Models, ModelsError, PublishOutcome};
+pub use models::{CircuitStatus, ModelStatus, Models, ModelsError, PublishOutcome};
 pub use predictor::{NativePredictor, Predictor};
 pub use serve::{DrainReport, Server, ServerError};

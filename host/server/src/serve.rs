@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     access::{Authenticator, Role, TokenFile, TokenFileError},
+    canary::driver::drive,
     config::ServerConfig,
     http::{Access, App, Routes, router},
     listener::{Connections, Listener},
@@ -125,6 +126,10 @@ impl Server {
                 None => std::future::pending().await,
             }
         };
+        let (models, poll) = (app.models.clone(), app.config.store_poll);
+        // A task of its own: loading what others promoted must not hold up connections.
+        let following = tokio::spawn(async move { models.follow(poll).await });
+        let driving = tokio::spawn(drive(app.models.clone()));
         let stopped = async {
             stop.await;
             app.start_draining();
@@ -139,6 +144,8 @@ impl Server {
             never = tokens_watched => match never {},
             end = stopped => end,
         };
+        following.abort();
+        driving.abort();
         drop((main, admin));
         tracing::info!(
             in_flight = app.in_flight(),

@@ -1,50 +1,39 @@
 //! The `aegis_*` metrics: a handle for each served version and one for each of its graphs, made when
 //! they are loaded. The rooms above say what happened; names and labels are kept here.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter};
-use parking_lot::{Mutex, RwLock};
+use opentelemetry::metrics::{BoundCounter, BoundHistogram};
 
 use crate::gauge::{Fold, GaugeHandle, ObservedGauge};
+use crate::group::Groups;
 use crate::label;
 use crate::outcome::{
-    CircuitState, Limit, Outcome, SessionEviction, ShadowResult, TrapReason, UnloadReason,
+    CircuitState, Limit, Outcome, RolloutChange, SessionEviction, ShadowResult, TrapReason,
+    UnloadReason,
 };
-use crate::safety::Reasons;
+use crate::series::{Known, VersionSeries, bind_all, words};
 use crate::table::metric;
-use crate::telemetry::{counter, histogram};
+use crate::telemetry::counter;
 
 /// The instruments of all models.
 pub struct InferenceMetrics {
-    requests: Counter<u64>,
-    latency: Histogram<f64>,
-    batch_size: Histogram<f64>,
-    queue: Histogram<f64>,
-    compute: Histogram<f64>,
-    safety_flags: Counter<u64>,
-    traps: Counter<u64>,
-    refusals: Counter<u64>,
+    known: Known,
+    /// Of uploads that no model was made of, in the order of [`Limit::ALL`].
+    nobodys_refusals: Box<[BoundCounter<u64>]>,
     sessions: ObservedGauge,
     session_bytes: ObservedGauge,
-    session_evictions: Counter<u64>,
-    instantiate: Histogram<f64>,
     queue_depth: ObservedGauge,
     loaded: ObservedGauge,
     resident: ObservedGauge,
+    store_reachable: ObservedGauge,
     unloads: Box<[BoundCounter<u64>]>,
+    concurrency_limit: ObservedGauge,
     circuit: ObservedGauge,
     weight: ObservedGauge,
-    shadow_requests: Counter<u64>,
-    shadow_latency: Histogram<f64>,
-    /// Reasons are bounded by model, so a model's versions share one list. As long-lived as the
-    /// series they bound.
-    reasons: Mutex<HashMap<String, Arc<Reasons>>>,
 }
 
 impl fmt::Debug for InferenceMetrics {
@@ -54,99 +43,57 @@ impl fmt::Debug for InferenceMetrics {
 }
 
 impl InferenceMetrics {
-    pub(crate) fn new(meter: &Meter) -> Self {
+    pub(crate) fn new(groups: &Groups) -> Self {
+        let meter = groups.lasting().meter();
+        let nobody = label::attributes([("model", NO_MODEL.to_owned())]);
+        let limits = words(Limit::ALL, Limit::as_str);
+        let reasons = words(UnloadReason::ALL, UnloadReason::as_str);
+        let refusals = counter(meter, &metric::LIMIT_REFUSALS);
         let unloads = counter(meter, &metric::MODEL_UNLOADS);
-        let metrics = Self {
-            requests: counter(meter, &metric::INFERENCE_REQUESTS),
-            latency: histogram(meter, &metric::INFERENCE_LATENCY),
-            batch_size: histogram(meter, &metric::INFERENCE_BATCH_SIZE),
-            queue: histogram(meter, &metric::INFERENCE_QUEUE),
-            compute: histogram(meter, &metric::INFERENCE_COMPUTE),
-            safety_flags: counter(meter, &metric::SAFETY_FLAGS),
-            traps: counter(meter, &metric::HANDLER_TRAPS),
-            refusals: counter(meter, &metric::LIMIT_REFUSALS),
+        Self {
+            known: Known::new(groups.clone()),
+            nobodys_refusals: bind_all(&refusals, &nobody, "limit", &limits),
             sessions: ObservedGauge::new(meter, &metric::SESSIONS, Fold::Newest),
             session_bytes: ObservedGauge::new(meter, &metric::SESSION_BYTES, Fold::Newest),
-            session_evictions: counter(meter, &metric::SESSION_EVICTIONS),
-            instantiate: histogram(meter, &metric::HANDLER_INSTANTIATE),
             queue_depth: ObservedGauge::new(meter, &metric::INFERENCE_QUEUE_DEPTH, Fold::Sum),
             loaded: ObservedGauge::new(meter, &metric::MODEL_LOADED, Fold::Newest),
             resident: ObservedGauge::new(meter, &metric::MODELS_RESIDENT, Fold::Sum),
-            unloads: UnloadReason::ALL
-                .iter()
-                .map(|reason| unloads.bind(&with(&[], "reason", reason.as_str())))
-                .collect(),
+            store_reachable: ObservedGauge::new(meter, &metric::STORE_REACHABLE, Fold::Sum),
+            unloads: bind_all(&unloads, &[], "reason", &reasons),
+            concurrency_limit: ObservedGauge::new(meter, &metric::CONCURRENCY_LIMIT, Fold::Newest),
             circuit: ObservedGauge::new(meter, &metric::CIRCUIT_STATE, Fold::Newest),
             weight: ObservedGauge::new(meter, &metric::TRAFFIC_WEIGHT, Fold::Newest),
-            shadow_requests: counter(meter, &metric::SHADOW_REQUESTS),
-            shadow_latency: histogram(meter, &metric::SHADOW_LATENCY),
-            reasons: Mutex::new(HashMap::new()),
-        };
-        metrics.bind_refusals(NO_MODEL);
-        metrics
-    }
-
-    /// The counters of a model's limits, which from then on exist at zero.
-    fn bind_refusals(&self, model: &str) -> Box<[BoundCounter<u64>]> {
-        Limit::ALL
-            .iter()
-            .map(|limit| self.refusals.bind(&refusal_labels(model, *limit)))
-            .collect()
+        }
     }
 
     /// An upload was refused for a limit. `model` is one that there is; anything else that an
     /// upload calls itself must not become a series.
     pub fn upload_refused(&self, model: Option<&str>, limit: Limit) {
-        let model = model.map_or_else(|| NO_MODEL.to_owned(), label::value);
-        self.refusals.add(1, &refusal_labels(&model, limit));
+        let known = model.map(|model| self.known.model(model));
+        let refusals = known
+            .as_ref()
+            .map_or(&self.nobodys_refusals, |model| &model.refusals);
+        add(refusals, limit as usize, 1);
+    }
+
+    /// A version was deleted, or a model with all its versions: what was counted of it goes, now. Should
+    /// it be made again, it counts from zero.
+    pub fn forget(&self, model: &str, version: Option<u64>) {
+        self.known.forget(model, version);
     }
 
     /// The handle of one version of a model, made when it starts to load and kept while it serves.
-    /// All its series exist at zero from here on, whatever the outcome or reason. Until told
-    /// otherwise it is not loaded, has no traffic, and its circuit is closed.
+    /// All its series exist at zero from here on, whatever the outcome or reason; one that was there
+    /// before and not forgotten goes on counting where it was. Until told otherwise it is not loaded,
+    /// has no traffic, and its circuit is closed.
     pub fn version(&self, model: &str, version: u64) -> VersionMetrics {
-        let model = label::value(model);
-        let version = version.to_string();
-        let by_version =
-            label::attributes([("model", model.clone()), ("model_version", version.clone())]);
+        let series = self.known.version(model, version);
         let state = Arc::new(VersionState::default());
         let gauge = |gauge: &ObservedGauge, read: fn(&VersionState) -> f64| {
             let state = Arc::clone(&state);
-            gauge.register(by_version.clone(), move || read(&state))
+            gauge.register(series.labels.clone(), move || read(&state))
         };
         let handle = VersionMetrics {
-            requests: Outcome::ALL
-                .iter()
-                .map(|outcome| {
-                    self.requests
-                        .bind(&with(&by_version, "outcome", outcome.as_str()))
-                })
-                .collect(),
-            latency: self.latency.bind(&by_version),
-            traps: TrapReason::ALL
-                .iter()
-                .map(|reason| {
-                    self.traps.bind(&label::attributes([
-                        ("model", model.clone()),
-                        ("reason", reason.as_str().to_owned()),
-                    ]))
-                })
-                .collect(),
-            refusals: self.bind_refusals(&model),
-            instantiate: self
-                .instantiate
-                .bind(&label::attributes([("model", model.clone())])),
-            shadow_requests: ShadowResult::ALL
-                .iter()
-                .map(|result| {
-                    self.shadow_requests
-                        .bind(&with(&by_version, "result", result.as_str()))
-                })
-                .collect(),
-            shadow_latency: self.shadow_latency.bind(&by_version),
-            safety_flags: self.safety_flags.clone(),
-            reasons: Arc::clone(self.reasons.lock().entry(model).or_default()),
-            flags: RwLock::new(HashMap::new()),
             _gauges: [
                 gauge(&self.loaded, |state| {
                     f64::from(u8::from(state.loaded.load(Ordering::Relaxed)))
@@ -158,7 +105,7 @@ impl InferenceMetrics {
                     f64::from_bits(state.weight.load(Ordering::Relaxed))
                 }),
             ],
-            labels: by_version,
+            series,
             state,
         };
         handle.expect_safety_flag(label::OTHER);
@@ -172,10 +119,11 @@ impl InferenceMetrics {
             ("graph", label::value(graph)),
             ("backend", label::value(backend)),
         ]);
+        let series = self.known.model(model);
         GraphMetrics {
-            batch_size: self.batch_size.bind(&labels),
-            queue: self.queue.bind(&labels),
-            compute: self.compute.bind(&labels),
+            batch_size: series.batch_size.bind(&labels),
+            queue: series.queue.bind(&labels),
+            compute: series.compute.bind(&labels),
         }
     }
 
@@ -187,19 +135,11 @@ impl InferenceMetrics {
         version: u64,
         read: impl Fn() -> (u64, u64) + Clone + Send + Sync + 'static,
     ) -> SessionMetrics {
-        let labels = label::attributes([
-            ("model", label::value(model)),
-            ("model_version", version.to_string()),
-        ]);
+        let series = self.known.version(model, version);
+        let labels = series.labels.clone();
         let read_bytes = read.clone();
         SessionMetrics {
-            evictions: SessionEviction::ALL
-                .iter()
-                .map(|reason| {
-                    let labels = with(&labels, "reason", reason.as_str());
-                    self.session_evictions.bind(&labels)
-                })
-                .collect(),
+            evictions: series.session_evictions(),
             _gauges: [
                 self.sessions
                     .register(labels.clone(), move || read().0 as f64),
@@ -215,11 +155,38 @@ impl InferenceMetrics {
         self.resident.register(Vec::new(), move || read() as f64)
     }
 
+    /// Registers how to read whether the store of models answers: `read` is called at each scrape,
+    /// must not block and must not call telemetry.
+    pub fn store_reachable(&self, read: impl Fn() -> bool + Send + Sync + 'static) -> GaugeHandle {
+        let read = move || f64::from(u8::from(read()));
+        self.store_reachable.register(Vec::new(), read)
+    }
+
     /// A version was unloaded.
     pub fn unloaded(&self, reason: UnloadReason) {
-        if let Some(unloads) = self.unloads.get(reason as usize) {
-            unloads.add(1);
-        }
+        add(&self.unloads, reason as usize, 1);
+    }
+
+    /// A model's rollout was moved on or withdrawn here.
+    pub fn rollout_changed(&self, model: &str, change: RolloutChange) {
+        let known = self.known.model(model);
+        add(&known.rollout_changes, change as usize, 1);
+    }
+
+    /// Registers how to read how many requests of a version may run at once: `read` is called at each scrape, must not
+    /// block and must not call telemetry.
+    pub fn concurrency_limit(
+        &self,
+        model: &str,
+        version: u64,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> GaugeHandle {
+        let labels = label::attributes([
+            ("model", label::value(model)),
+            ("model_version", version.to_string()),
+        ]);
+        self.concurrency_limit
+            .register(labels, move || read() as f64)
     }
 
     /// Registers how to read a model's queue depth: `read` is called at each scrape, must not block
@@ -240,17 +207,11 @@ impl InferenceMetrics {
 /// What stands for the model that an upload would have made.
 const NO_MODEL: &str = "-";
 
-fn refusal_labels(model: &str, limit: Limit) -> Vec<KeyValue> {
-    label::attributes([
-        ("model", model.to_owned()),
-        ("limit", limit.as_str().to_owned()),
-    ])
-}
-
-fn with(labels: &[KeyValue], key: &'static str, value: &str) -> Vec<KeyValue> {
-    let mut labels = labels.to_vec();
-    labels.push(KeyValue::new(key, value.to_owned()));
-    labels
+/// Counts under the word at `index` of a closed list.
+fn add(counters: &[BoundCounter<u64>], index: usize, count: u64) {
+    if let Some(counter) = counters.get(index) {
+        counter.add(count);
+    }
 }
 
 #[derive(Default)]
@@ -262,24 +223,9 @@ struct VersionState {
 }
 
 /// What one version of a model records. Its gauges are there while it lives; its counters and
-/// histograms stay, as Prometheus wants them to.
+/// histograms until they are forgotten.
 pub struct VersionMetrics {
-    /// In the order of [`Outcome::ALL`].
-    requests: Box<[BoundCounter<u64>]>,
-    latency: BoundHistogram<f64>,
-    /// In the order of [`TrapReason::ALL`].
-    traps: Box<[BoundCounter<u64>]>,
-    /// In the order of [`Limit::ALL`].
-    refusals: Box<[BoundCounter<u64>]>,
-    instantiate: BoundHistogram<f64>,
-    /// In the order of [`ShadowResult::ALL`].
-    shadow_requests: Box<[BoundCounter<u64>]>,
-    shadow_latency: BoundHistogram<f64>,
-    safety_flags: Counter<u64>,
-    reasons: Arc<Reasons>,
-    /// Counters by the label value of the reason; as many as [`Reasons`] admits, and `other`.
-    flags: RwLock<HashMap<String, BoundCounter<u64>>>,
-    labels: Vec<KeyValue>,
+    series: Arc<VersionSeries>,
     state: Arc<VersionState>,
     _gauges: [GaugeHandle; 3],
 }
@@ -287,7 +233,7 @@ pub struct VersionMetrics {
 impl fmt::Debug for VersionMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VersionMetrics")
-            .field("labels", &self.labels)
+            .field("labels", &self.series.labels)
             .finish_non_exhaustive()
     }
 }
@@ -296,71 +242,46 @@ impl VersionMetrics {
     /// A prediction has ended so, `latency` after admission was asked for. The latency is recorded
     /// only of those that ran ([`Outcome::ran`]).
     pub fn request(&self, outcome: Outcome, latency: Duration) {
-        if let Some(requests) = self.requests.get(outcome as usize) {
-            requests.add(1);
-        }
+        add(&self.series.requests, outcome as usize, 1);
         if outcome.ran() {
-            self.latency.record(latency.as_secs_f64());
+            self.series.latency.record(latency.as_secs_f64());
         }
     }
 
     /// The handler trapped or was stopped.
     pub fn trap(&self, reason: TrapReason) {
-        if let Some(traps) = self.traps.get(reason as usize) {
-            traps.add(1);
-        }
+        add(&self.series.model.traps, reason as usize, 1);
     }
 
     /// A limit refused something, this often.
     pub fn refused(&self, limit: Limit, times: u32) {
-        if let Some(refusals) = self.refusals.get(limit as usize) {
-            refusals.add(times.into());
-        }
+        add(&self.series.model.refusals, limit as usize, times.into());
     }
 
     /// A fresh instance was made in this time.
     pub fn instantiated(&self, took: Duration) {
-        self.instantiate.record(took.as_secs_f64());
+        self.series.model.instantiate.record(took.as_secs_f64());
     }
 
     /// A copy of a request that the version got as a shadow has ended so.
     pub fn shadow(&self, result: ShadowResult) {
-        if let Some(requests) = self.shadow_requests.get(result as usize) {
-            requests.add(1);
-        }
+        add(&self.series.shadow_requests, result as usize, 1);
     }
 
     /// A copy of a request took the version so long.
     pub fn shadow_took(&self, took: Duration) {
-        self.shadow_latency.record(took.as_secs_f64());
+        self.series.shadow_latency.record(took.as_secs_f64());
     }
 
     /// The handler raised a safety flag. `reason` is the guest's word: it is made plain
     /// (`[a-z0-9_]`, at most 32 characters), and beyond 32 reasons a model counts as `other`.
     pub fn safety_flag(&self, reason: &str) {
-        // The usual word is known and plain already: no allocation, a shared lock.
-        if let Some(flag) = self.flags.read().get(reason) {
-            flag.add(1);
-            return;
-        }
-        self.with_flag(reason, 1);
+        self.series.flag(reason, 1);
     }
 
     /// The handler may raise this flag: its series exists at zero from here on.
     pub fn expect_safety_flag(&self, reason: &str) {
-        self.with_flag(reason, 0);
-    }
-
-    fn with_flag(&self, reason: &str, count: u64) {
-        let reason = self.reasons.admit(reason);
-        let mut flags = self.flags.write();
-        flags
-            .entry(reason)
-            .or_insert_with_key(|reason| {
-                self.safety_flags
-                    .bind(&with(&self.labels, "reason", reason))
-            })
-            .add(count);
+        self.series.flag(reason, 0);
     }
 
     /// Whether the version is loaded and warm.
@@ -368,8 +289,16 @@ impl VersionMetrics {
         self.state.loaded.store(loaded, Ordering::Relaxed);
     }
 
-    /// Where the version's circuit breaker stands.
+    /// Where the version's circuit breaker stands now.
     pub fn circuit(&self, state: CircuitState) {
+        if state == CircuitState::Open {
+            self.series.circuit_opened.add(1);
+        }
+        self.circuit_still(state);
+    }
+
+    /// As [`VersionMetrics::circuit`], of a breaker that stood there before: nothing is counted.
+    pub fn circuit_still(&self, state: CircuitState) {
         self.state.circuit.store(state as u8, Ordering::Relaxed);
     }
 
@@ -400,9 +329,7 @@ impl fmt::Debug for SessionMetrics {
 impl SessionMetrics {
     /// So many sessions were let go for this reason.
     pub fn evicted(&self, reason: SessionEviction, sessions: u64) {
-        if let Some(evictions) = self.evictions.get(reason as usize) {
-            evictions.add(sessions);
-        }
+        add(&self.evictions, reason as usize, sessions);
     }
 }
 

@@ -7,12 +7,12 @@
 //! are made once, outside the request path, and recording through them looks nothing up. A request's
 //! trace begins with [`Tracer::request`].
 //!
-//! What is here for good: series of counters and histograms live as long as the process, as
-//! OpenTelemetry's cumulative streams cannot forget one (a metric has room for
-//! [`SERIES_PER_METRIC`], and what comes after is counted under `otel_metric_overflow="true"`).
-//! Gauges go away with the handle that fed them.
+//! How long series live: counters and histograms of a version until it is forgotten
+//! ([`InferenceMetrics::forget`]), those of routes and of the process for good. Gauges go away with the
+//! handle that fed them.
 
 mod gauge;
+mod group;
 mod http;
 mod inference;
 mod label;
@@ -24,6 +24,7 @@ mod outcome;
 mod process;
 mod runtime;
 mod safety;
+mod series;
 mod table;
 mod telemetry;
 mod trace;
@@ -36,12 +37,12 @@ pub use log::{LogError, LogFormat, check_log_filter, init_logs};
 pub use markdown::metrics_markdown;
 pub use otlp::{EndpointError, OtlpConfig, OtlpEndpoint, OtlpProtocol};
 pub use outcome::{
-    CircuitState, Limit, Outcome, RuntimeName, SessionEviction, ShadowResult, TrapReason,
-    UnloadReason,
+    CircuitState, Limit, Outcome, RolloutChange, RuntimeName, SessionEviction, ShadowResult,
+    TrapReason, UnloadReason,
 };
 pub use runtime::RuntimeHandle;
 pub use table::{METRICS, MetricKind, MetricSpec, metric};
-pub use telemetry::{PROMETHEUS_CONTENT_TYPE, SERIES_PER_METRIC, Telemetry, TelemetryError};
+pub use telemetry::{PROMETHEUS_CONTENT_TYPE, Telemetry, TelemetryError};
 pub use trace::{
     Sampler, SamplerKind, Span, SpanIds, Trace, Tracer, doing_in_this_trace, in_this_trace,
 };

@@ -82,10 +82,12 @@ const LABELS: &str = "\
 
 What the process takes (`process_…`) is read from `/proc` at each scrape, and absent where there is
 none. Series exist at zero from the moment their route or version does, so a rate has a start. Counters
-and histograms then stay until the process ends. A gauge goes when what it measures goes:
-`aegis_model_loaded` is 0 for a version that should serve and does not, and absent for one that was
-deleted, no longer serves, or waits unloaded for its next request. A metric has room for 65536 series; what comes after is counted under
-`otel_metric_overflow=\"true\"`.
+and histograms of a version stay while the version is in the registry, loaded or not, and go as it is
+deleted, those of a model with the model; the others stay until the process ends. A gauge goes when
+what it measures goes: `aegis_model_loaded` is 0 for a version that should serve and does not, and
+absent for one that was deleted, no longer serves, or waits unloaded for its next request.
+
+To a collector (OTLP) what stays is one message of each export, and each model and each version one more.
 
 ## How large a scrape is
 

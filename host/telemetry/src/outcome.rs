@@ -192,6 +192,18 @@ label_values! {
 }
 
 label_values! {
+    /// What became of a canary that goes on by itself (label `change` of `aegis_rollout_changes_total`).
+    RolloutChange {
+        /// It took its next step.
+        Advanced => "advanced",
+        /// It ended: the version is stable, or keeps the last step's share.
+        Ended => "ended",
+        /// The version was worse than stable, and gets nothing now.
+        Withdrawn => "withdrawn",
+    }
+}
+
+label_values! {
     /// What became of a request's copy (label `result` of `aegis_shadow_requests_total`).
     ShadowResult {
         /// It was answered as the caller was, byte for byte, or refused for the same kind of reason.
@@ -218,6 +230,17 @@ pub enum CircuitState {
     Closed = 0,
     /// A few requests probe whether the version is well again.
     HalfOpen = 1,
-    /// Traffic is kept away.
+    /// Traffic goes to other versions.
     Open = 2,
+}
+
+impl CircuitState {
+    /// The word in `/health` and in answers' headers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
 }

@@ -272,17 +272,41 @@ pub mod metric {
         &["reason"],
         "Versions unloaded: least used beyond the memory budget (budget), superseded by others of their model (replaced), or deleted.",
     );
+    /// `aegis_store_reachable`
+    pub const STORE_REACHABLE: MetricSpec = gauge(
+        "aegis_store_reachable",
+        &[],
+        "1 while the store of models answers, 0 since it did not. What is loaded goes on serving; uploads, changes and loads fail.",
+    );
+    /// `aegis_concurrency_limit`
+    pub const CONCURRENCY_LIMIT: MetricSpec = gauge(
+        "aegis_concurrency_limit",
+        BY_VERSION,
+        "How many requests of the version may run at once: what its limits say, or what an adaptive limit has found below that.",
+    );
     /// `aegis_circuit_state`
     pub const CIRCUIT_STATE: MetricSpec = gauge(
         "aegis_circuit_state",
         BY_VERSION,
-        "The version's circuit breaker: 0 closed (traffic flows), 1 half open (probing), 2 open (traffic is kept away).",
+        "The version's circuit breaker: 0 closed (traffic flows), 1 half open (probing), 2 open (traffic goes to other versions).",
+    );
+    /// `aegis_circuit_opened_total`
+    pub const CIRCUIT_OPENED: MetricSpec = counter(
+        "aegis_circuit_opened_total",
+        BY_VERSION,
+        "How often the version's circuit breaker opened: for what its requests came to, or again after a probe that failed.",
     );
     /// `aegis_traffic_weight`
     pub const TRAFFIC_WEIGHT: MetricSpec = gauge(
         "aegis_traffic_weight",
         BY_VERSION,
         "Share of the model's traffic that the traffic rule gives to the version, 0 to 1; there while the version is loaded.",
+    );
+    /// `aegis_rollout_changes_total`
+    pub const ROLLOUT_CHANGES: MetricSpec = counter(
+        "aegis_rollout_changes_total",
+        &["model", "change"],
+        "What this replica did as the driver of a rollout: moved it on (advanced), brought it to its end (ended), or withdrew a version that was worse than stable (withdrawn).",
     );
     /// `aegis_shadow_requests_total`
     pub const SHADOW_REQUESTS: MetricSpec = counter(
@@ -391,8 +415,12 @@ pub const METRICS: &[MetricSpec] = &[
     metric::MODEL_LOADED,
     metric::MODELS_RESIDENT,
     metric::MODEL_UNLOADS,
+    metric::STORE_REACHABLE,
+    metric::CONCURRENCY_LIMIT,
     metric::CIRCUIT_STATE,
+    metric::CIRCUIT_OPENED,
     metric::TRAFFIC_WEIGHT,
+    metric::ROLLOUT_CHANGES,
     metric::SHADOW_REQUESTS,
     metric::SHADOW_LATENCY,
     metric::OTLP_SPANS,

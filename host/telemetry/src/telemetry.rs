@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider as _, UpDownCounter};
+use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 use parking_lot::Mutex;
 use prometheus::{Encoder as _, TextEncoder};
 
+use crate::group::Groups;
 use crate::http::HttpMetrics;
 use crate::inference::InferenceMetrics;
-use crate::otlp::{self, Export, ExportMetrics, OtlpConfig, SharedReader};
+use crate::otlp::{self, Export, ExportMetrics, OtlpConfig};
 use crate::outcome::RuntimeName;
 use crate::process;
 use crate::runtime::{RuntimeGauges, RuntimeHandle};
@@ -24,11 +24,9 @@ use crate::trace::Tracer;
 /// `Content-Type` of [`Telemetry::render`]'s text.
 pub const PROMETHEUS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Series one metric may have. Beyond it OpenTelemetry counts under `otel_metric_overflow="true"`.
-/// A model has 24 series of its widest metric (one a limit) and a version 14 (one an outcome), so
-/// this is room for some 2,700 models and 4,600 versions loaded in a process's life; the memory is
-/// only taken as series come.
-pub const SERIES_PER_METRIC: usize = 65_536;
+/// Series that one metric may have which live as long as the process: routes make the most, 256 with their statuses.
+/// Beyond it OpenTelemetry counts under `otel_metric_overflow="true"`. Each metric takes 33 bytes for each from the start.
+pub(crate) const SERIES_PER_METRIC: usize = 8_192;
 
 /// Why telemetry could not be set up or read.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +45,9 @@ pub struct Telemetry {
     inference: InferenceMetrics,
     runtimes: RuntimeGauges,
     tracer: Tracer,
-    registry: prometheus::Registry,
     /// There until it is stopped, if there is a collector.
     export: Mutex<Option<Export>>,
-    /// Last, so that it is shut down after everything that records into it.
-    provider: SdkMeterProvider,
+    groups: Groups,
 }
 
 impl fmt::Debug for Telemetry {
@@ -80,51 +76,30 @@ impl Telemetry {
     }
 
     fn build(otlp: Option<OtlpConfig>) -> Result<Self, TelemetryError> {
-        let registry = prometheus::Registry::new();
-        // The names of the table stand for themselves: nothing is added to them.
-        let exporter = opentelemetry_prometheus::exporter()
-            .with_registry(registry.clone())
-            .without_units()
-            .without_counter_suffixes()
-            .without_target_info()
-            .scope_info_enabled(false)
-            .build()
-            .map_err(|error| TelemetryError::Setup(error.to_string()))?;
-        let reader = SharedReader::new(exporter);
         let resource = match &otlp {
             Some(config) => otlp::resource(config),
             None => Resource::builder_empty().build(),
         };
-        let provider = SdkMeterProvider::builder()
-            .with_reader(reader.clone())
-            .with_resource(resource.clone())
-            .with_view(|_: &Instrument| {
-                Stream::builder()
-                    .with_cardinality_limit(SERIES_PER_METRIC)
-                    .build()
-                    .ok()
-            })
-            .build();
-        let meter = provider.meter("aegis");
-        process::observe(&meter);
-        let exports = ExportMetrics::new(&meter);
+        let groups = Groups::new(resource.clone(), SERIES_PER_METRIC)?;
+        let meter = groups.lasting().meter();
+        process::observe(meter);
+        let exports = ExportMetrics::new(meter);
         let (tracer, export) = match otlp {
             None => (Tracer::off(), None),
             Some(config) => {
                 let queue = Arc::new(exports.queue());
                 let tracer = Tracer::new(Arc::clone(&queue), config.sampler.clone());
-                let export = Export::start(config, resource, queue, reader, &exports)?;
+                let export = Export::start(config, resource, queue, groups.clone(), &exports)?;
                 (tracer, Some(export))
             }
         };
         Ok(Self {
-            http: HttpMetrics::new(&meter),
-            inference: InferenceMetrics::new(&meter),
-            runtimes: RuntimeGauges::new(&meter),
+            http: HttpMetrics::new(meter),
+            inference: InferenceMetrics::new(&groups),
+            runtimes: RuntimeGauges::new(meter),
             tracer,
-            registry,
             export: Mutex::new(export),
-            provider,
+            groups,
         })
     }
 
@@ -164,7 +139,7 @@ impl Telemetry {
     /// # Errors
     /// [`TelemetryError::Render`] if the text cannot be made.
     pub fn render(&self) -> Result<String, TelemetryError> {
-        let families = self.registry.gather();
+        let families = self.groups.gather();
         let mut bytes = Vec::new();
         TextEncoder::new()
             .encode(&families, &mut bytes)
@@ -179,13 +154,6 @@ impl Telemetry {
             }
         }
         Ok(text)
-    }
-}
-
-impl Drop for Telemetry {
-    fn drop(&mut self) {
-        // Nothing is left to export; a second shutdown's error would tell nobody anything.
-        let _ = self.provider.shutdown();
     }
 }
 

@@ -14,7 +14,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use aegis_telemetry::{
-    LogFormat, METRICS, OtlpConfig, OtlpProtocol, Sampler, SamplerKind, Telemetry, init_logs,
+    LogFormat, METRICS, OtlpConfig, OtlpProtocol, Outcome, Sampler, SamplerKind, Telemetry,
+    init_logs,
 };
 use http::HeaderMap;
 use hyper::body::Incoming;
@@ -106,8 +107,16 @@ fn requests(telemetry: &Telemetry, count: usize) {
 }
 
 fn spans(telemetry: &Telemetry, outcome: &str) -> u64 {
+    counted(telemetry, "aegis_otlp_spans_total", outcome)
+}
+
+fn exports(telemetry: &Telemetry, outcome: &str) -> u64 {
+    counted(telemetry, "aegis_otlp_metric_exports_total", outcome)
+}
+
+fn counted(telemetry: &Telemetry, name: &str, outcome: &str) -> u64 {
     let text = telemetry.render().unwrap();
-    let series = format!("aegis_otlp_spans_total{{outcome=\"{outcome}\"}} ");
+    let series = format!("{name}{{outcome=\"{outcome}\"}} ");
     let line = text.lines().find_map(|line| line.strip_prefix(&series));
     line.unwrap().parse().unwrap()
 }
@@ -228,6 +237,38 @@ fn both_readers_see_the_same_totals() {
     let sent = format!("{:?}", sent.resource_metrics[0].scope_metrics[0]);
     let counted = sent.split("name: \"http_requests_total\"").nth(1).unwrap();
     assert!(counted.contains("AsInt(5)"), "{counted}");
+}
+
+#[test]
+fn a_collector_is_told_of_versions_until_they_are_forgotten() {
+    let (send, got) = mpsc::channel();
+    let port = collector(move |connection| serve(connection, &send));
+    let fast = OtlpConfig {
+        interval: Duration::from_millis(20),
+        ..config(port, PATIENCE)
+    };
+    let telemetry = Telemetry::with_otlp(fast).unwrap();
+    let version = telemetry.inference().version("digits", 7);
+    version.request(Outcome::Ok, Duration::from_millis(1));
+    let tells_of_it = |request: &Got| {
+        let sent = ExportMetricsServiceRequest::decode(request.body.as_slice()).unwrap();
+        let sent = format!("{sent:?}");
+        sent.contains("aegis_inference_latency_seconds") && sent.contains("StringValue(\"7\")")
+    };
+    while !tells_of_it(&of_path(&got, "/v1/metrics")) {}
+    telemetry.inference().forget("digits", Some(7));
+    drop(version);
+    // What was being exported meanwhile may still tell of it.
+    let sent = || exports(&telemetry, "sent");
+    let begun = sent();
+    while sent() < begun + 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _before = got.try_iter().count();
+    telemetry.stop_export(PATIENCE);
+    let after: Vec<_> = got.try_iter().collect();
+    assert!(!after.is_empty() && !after.iter().any(tells_of_it));
+    assert_eq!(exports(&telemetry, "failed"), 0);
 }
 
 /// Has a collector treat connections so while more is recorded than there is room for: nobody waits,

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 
 use aegis_telemetry::{
     CircuitState, GaugeHandle, GraphMetrics, METRICS, MetricKind, Outcome, RuntimeHandle,
-    RuntimeName, SERIES_PER_METRIC, SessionEviction, SessionMetrics, Telemetry, TrapReason,
-    VersionMetrics,
+    RuntimeName, SessionEviction, SessionMetrics, Telemetry, TrapReason, VersionMetrics,
 };
 
 /// A sample's name with its labels, as written, and its value.
@@ -49,7 +48,7 @@ fn used() -> (
     (
         VersionMetrics,
         GraphMetrics,
-        [GaugeHandle; 2],
+        [GaugeHandle; 4],
         Running,
         SessionMetrics,
     ),
@@ -66,7 +65,9 @@ fn used() -> (
     let depth = telemetry.inference().queue_depth("digits", || 3);
     let resident = telemetry.inference().resident_bytes(|| 5);
     let sessions = telemetry.inference().sessions("digits", 1, || (2, 300));
-    let gauges = [depth, resident];
+    let limit = telemetry.inference().concurrency_limit("digits", 1, || 4);
+    let store = telemetry.inference().store_reachable(|| true);
+    let gauges = [depth, resident, limit, store];
     (telemetry, (version, graph, gauges, running, sessions))
 }
 
@@ -270,6 +271,7 @@ fn series_exist_at_zero_from_the_start() {
         r#"aegis_handler_instantiate_seconds_count{model="digits"}"#,
         r#"aegis_model_loaded{model="digits",model_version="2"}"#,
         r#"aegis_circuit_state{model="digits",model_version="2"}"#,
+        r#"aegis_circuit_opened_total{model="digits",model_version="2"}"#,
         r#"aegis_traffic_weight{model="digits",model_version="2"}"#,
         r#"aegis_otlp_spans_total{outcome="dropped"}"#,
         r#"aegis_otlp_metric_exports_total{outcome="failed"}"#,
@@ -520,28 +522,55 @@ fn a_name_with_quotes_and_line_ends_stays_one_label() {
 }
 
 #[test]
-fn versions_beyond_the_room_of_a_metric_are_counted_together() {
+fn versions_that_are_forgotten_leave_no_series_behind() {
     let telemetry = Telemetry::new().unwrap();
-    let versions = SERIES_PER_METRIC as u64 / Outcome::ALL.len() as u64 + 2;
-    for number in 1..=versions {
-        let version = telemetry.inference().version("digits", number);
+    let inference = telemetry.inference();
+    let swap = |number: u64| {
+        let version = inference.version("digits", number);
+        let graph = inference.graph("digits", "net", "onnxruntime");
+        let sessions = inference.sessions("digits", number, || (0, 0));
         version.request(Outcome::Ok, Duration::from_millis(1));
+        version.safety_flag("spam");
+        graph.ran(1, Duration::ZERO, Duration::ZERO);
+        if number > 1 {
+            inference.forget("digits", Some(number - 1));
+        }
+        (version, graph, sessions)
+    };
+    let mut served = swap(1);
+    let first = samples(&telemetry.render().unwrap());
+    for number in 2..=200 {
+        served = swap(number);
     }
-    let samples = samples(&telemetry.render().unwrap());
-    let requests: Vec<_> = samples
-        .iter()
-        .filter(|(series, _)| series.starts_with("aegis_inference_requests_total{"))
-        .collect();
-    assert!(
-        requests.len() <= SERIES_PER_METRIC + 1,
-        "{}",
-        requests.len()
-    );
-    assert_eq!(
-        requests.iter().map(|(_, value)| **value).sum::<f64>(),
-        versions as f64
-    );
-    assert!(samples.contains_key(r#"aegis_inference_requests_total{otel_metric_overflow="true"}"#));
+    let last = samples(&telemetry.render().unwrap());
+    assert_eq!(first.len(), last.len());
+    assert!(!last.keys().any(|series| series.contains("=\"199\"")));
+    // What the versions have in common counts on.
+    let runs = r#"aegis_inference_compute_seconds_count{backend="onnxruntime",graph="net",model="digits"}"#;
+    assert_eq!(last[runs], 200.0);
+    drop(served);
+    inference.forget("digits", None);
+    let text = telemetry.render().unwrap();
+    assert!(!text.contains("digits"), "{text}");
+}
+
+#[test]
+fn a_version_that_comes_back_goes_on_counting_and_one_that_was_forgotten_begins_anew() {
+    let telemetry = Telemetry::new().unwrap();
+    let inference = telemetry.inference();
+    let series = r#"aegis_inference_requests_total{model="digits",model_version="1",outcome="ok"}"#;
+    let version = inference.version("digits", 1);
+    version.request(Outcome::Ok, Duration::from_millis(1));
+    drop(version);
+    let again = inference.version("digits", 1);
+    again.request(Outcome::Ok, Duration::from_millis(1));
+    assert_eq!(sample(&telemetry, series), Some(2.0));
+    inference.forget("digits", Some(1));
+    // A request that outlives its version may still record.
+    again.request(Outcome::Ok, Duration::from_millis(1));
+    assert_eq!(sample(&telemetry, series), None);
+    let _anew = inference.version("digits", 1);
+    assert_eq!(sample(&telemetry, series), Some(0.0));
 }
 
 #[test]

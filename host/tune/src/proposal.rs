@@ -1,5 +1,5 @@
 //! What to do, from what was measured: a change only where the repeated measurements keep the goal
-//! and lie further above those of the setting in force than either's lie apart.
+//! and lie further above those of the setting in force than either's lie apart, all by their ratios.
 
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ pub enum Proposal {
         /// How much more it serves than the setting in force, in percent; none where that one does
         /// not meet the goal.
         gain_percent: Option<f64>,
-        /// Differences below this are noise, in percent of the setting in force.
+        /// Differences below this are noise, in percent: what either's repeats differ by.
         noise_percent: f64,
     },
     /// The setting in force stays: it meets the goal, and nothing is better beyond the noise.
@@ -137,7 +137,9 @@ impl Proposal {
         }
         let mut next = None;
         if let Some((setting, (at, other))) = repeated {
-            let spread = figures.spread.max(other.spread) / figures.rps * 100.0;
+            // As a ratio of each one's own, as the gain is one: what varies by half at a thousand
+            // requests a second is not in doubt against twenty.
+            let spread = figures.spread_percent.max(other.spread_percent);
             let noise = spread.max(goal.min_gain_percent());
             if gain(&other) > noise {
                 return Self::Change {
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn a_gain_that_the_repeats_differ_by_among_themselves_is_none() {
         let trials = [
-            trial(ONE, &[(100.0, 5.0), (120.0, 5.0), (90.0, 5.0)]),
+            trial(ONE, &[(100.0, 5.0), (120.0, 5.0), (80.0, 5.0)]),
             trial(TWO, &[(115.0, 6.0), (114.0, 6.0), (116.0, 6.0)]),
         ];
         let Proposal::Keep {
@@ -262,7 +264,17 @@ mod tests {
         else {
             panic!("no change")
         };
-        assert_eq!((next.setting, next.noise_percent), (TWO, 30.0));
+        assert_eq!((next.setting, next.noise_percent), (TWO, 50.0));
+    }
+
+    #[test]
+    fn thirty_times_as_much_is_a_gain_however_the_repeats_of_it_differ() {
+        let trials = [
+            trial(ONE, &[(20.0, 209.0), (19.8, 210.0)]),
+            trial(TWO, &[(278.0, 30.0), (968.0, 16.0)]),
+        ];
+        let goal = Goal::new(5000.0, 1.0, 3.0).unwrap();
+        assert_eq!(Proposal::of(&trials, &goal, 2).change(), Some(TWO));
     }
 
     #[test]
@@ -344,7 +356,7 @@ mod tests {
                     prop_assert_eq!(gain_percent.is_none(), now.is_none());
                     if let (Some(gain), Some((_, now))) = (gain_percent, now) {
                         prop_assert!(gain > noise_percent && gain > 3.0);
-                        prop_assert!(figures.rps - now.rps > now.spread.max(figures.spread));
+                        prop_assert!(gain > now.spread_percent.max(figures.spread_percent));
                     }
                 }
                 Proposal::Keep { figures, .. } => {

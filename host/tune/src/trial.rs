@@ -43,8 +43,9 @@ pub struct Figures {
     pub failure_percent: f64,
     /// Requests in one run of the graph.
     pub mean_batch: Option<f64>,
-    /// How far the runs' requests a second lie apart, from least to most.
-    pub spread: f64,
+    /// How far the runs' requests a second lie apart: the most over the least, in percent. Infinite
+    /// (in JSON `null`) where a run answered nothing.
+    pub spread_percent: f64,
     /// How many runs these figures are the medians of.
     pub runs: usize,
     /// Whether they are of the repeated measurements at the end, and of nothing else.
@@ -81,10 +82,19 @@ impl Point {
             p99_ms: latency(&|run| run.p99_ms),
             failure_percent: each(&|run| run.failure_percent),
             mean_batch: (!batches.is_empty()).then(|| median(batches)),
-            spread: (most - least).max(0.0),
+            spread_percent: spread_percent(least, most),
             runs: runs.len(),
             repeated,
         }
+    }
+}
+
+/// By how much `most` is over `least`, in percent.
+fn spread_percent(least: f64, most: f64) -> f64 {
+    if least > 0.0 {
+        (most / least - 1.0) * 100.0
+    } else {
+        f64::INFINITY
     }
 }
 
@@ -167,12 +177,12 @@ mod tests {
     #[test]
     fn several_runs_count_as_their_median_and_one_bad_one_does_not_decide() {
         let mut trial = Trial::new(ONE);
-        for (rps, p99) in [(100.0, 10.0), (30.0, 900.0), (110.0, 12.0)] {
+        for (rps, p99) in [(100.0, 10.0), (27.5, 900.0), (110.0, 12.0)] {
             trial.add(Load::Users(4), run(rps, p99));
         }
         let figures = trial.points.first().unwrap().figures();
         assert_eq!((figures.rps, figures.p99_ms), (100.0, Some(12.0)));
-        assert_eq!((figures.spread, figures.runs), (80.0, 3));
+        assert_eq!((figures.spread_percent, figures.runs), (300.0, 3));
     }
 
     #[test]

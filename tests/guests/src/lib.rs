@@ -7,6 +7,7 @@
 //! | `hostile` | does what the query parameter `do` says; its docs list the words |
 //! | `counter` | answers how often its memory was used before: 0 unless state leaks |
 //! | `vocabulary` | a good `init`: 100,000 entries, made once and looked up by requests |
+//! | `unwell` | a version that fails, traps or is slow as its configuration says |
 //! | `init_fails` | an `init` that gives up with a message |
 //! | `init_random`, `init_clock` | an `init` that wants what is denied unless granted |
 //! | `init_hostile` | an `init` that misbehaves as its configuration says |

@@ -4,7 +4,10 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::traffic::Rule;
+use super::{
+    history::{self, Change, or_dash},
+    traffic::Rule,
+};
 use crate::client::{Connection, Output, columns, print, print_json};
 
 /// List models, or show one with its versions.
@@ -42,16 +45,6 @@ struct Traffic {
 }
 
 #[derive(Deserialize)]
-struct Change {
-    at: String,
-    #[serde(default)]
-    by: Option<String>,
-    action: String,
-    #[serde(default)]
-    version: Option<u64>,
-}
-
-#[derive(Deserialize)]
 struct Graph {
     name: String,
     backend: String,
@@ -65,6 +58,19 @@ struct Version {
     #[serde(default)]
     created_by: Option<String>,
     bytes: u64,
+    #[serde(default)]
+    signature: Signature,
+}
+
+/// Whose signature a version has; nothing from a server that does not say.
+#[derive(Default, Deserialize)]
+struct Signature {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
@@ -110,31 +116,38 @@ fn list(listing: &Listing) -> String {
 
 fn show(model: &Model) -> String {
     let head = [
-        "VERSION", "SERVES", "LOADED", "CREATED", "BY", "BYTES", "DIGEST",
+        "VERSION", "SERVES", "LOADED", "CREATED", "BY", "SIGNED", "BYTES", "DIGEST",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(model.versions.iter().map(|version| {
         let parts = model.traffic.rule.parts_of(version.version);
         vec![
             version.version.to_string(),
-            or_dash(Some(&*parts).filter(|parts| !parts.is_empty())),
+            or_dash(Some(parts).filter(|parts| !parts.is_empty())),
             yes_or_no(model.loaded_versions.contains(&version.version)),
             version.created_at.clone(),
-            or_dash(version.created_by.as_deref()),
+            or_dash(version.created_by.clone()),
+            signed(&version.signature),
             version.bytes.to_string(),
             version.digest.clone(),
         ]
     }));
-    let error = model
+    let mut error = model
         .error
         .as_ref()
         .map_or_else(String::new, |error| format!("\nnot loaded: {error}"));
+    for version in &model.versions {
+        if let Some(reason) = &version.signature.reason {
+            error.push_str(&format!("\nversion {}: {reason}", version.version));
+        }
+    }
     format!(
-        "{} ({})\n\n{}{}{error}",
+        "{} ({})\n{}\n\n{}{}{error}",
         model.name,
         backends(model),
+        model.traffic.rule.sentence(),
         columns(&rows),
-        history(&model.traffic.history)
+        last_changes(&model.traffic.history)
     )
 }
 
@@ -142,35 +155,24 @@ fn show(model: &Model) -> String {
 const CHANGES: usize = 10;
 
 /// Who changed which version answers, and when: the last changes, the newest first.
-fn history(changes: &[Change]) -> String {
+fn last_changes(changes: &[Change]) -> String {
     if changes.is_empty() {
         return String::new();
     }
-    let head = ["CHANGED", "BY", "WHAT", "VERSION"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(changes.iter().rev().take(CHANGES).map(|change| {
-        vec![
-            change.at.clone(),
-            or_dash(change.by.as_deref()),
-            change.action.clone(),
-            or_dash(change.version.map(|version| version.to_string()).as_deref()),
-        ]
-    }));
-    format!("\n\n{}", columns(&rows))
+    format!("\n\n{}", history::told(changes.iter().rev().take(CHANGES)))
 }
 
-fn or_dash(word: Option<&str>) -> String {
-    word.unwrap_or("-").to_owned()
+/// By whom, or why not.
+fn signed(signature: &Signature) -> String {
+    match (signature.state.as_str(), &signature.name) {
+        ("verified", Some(name)) => format!("by {name}"),
+        ("" | "unsigned", _) => "-".to_owned(),
+        (state, _) => state.replace('_', " "),
+    }
 }
 
 fn stable(traffic: &Traffic) -> String {
-    or_dash(
-        traffic
-            .rule
-            .stable
-            .map(|version| version.to_string())
-            .as_deref(),
-    )
+    or_dash(traffic.rule.stable.map(|version| version.to_string()))
 }
 
 fn yes_or_no(yes: bool) -> String {

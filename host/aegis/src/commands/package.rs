@@ -1,9 +1,9 @@
 //! A package folder on disk: its manifest, and the files that the manifest names. What else
-//! lies in the folder (samples, sources) is not part of the package.
+//! lies in the folder (samples, sources) is not part of the package, but for a signature.
 
 use std::path::{Path, PathBuf};
 
-use aegis_registry::{Manifest, PackagePath};
+use aegis_registry::{Manifest, PackagePath, SIGNATURE_FILE};
 use anyhow::{Context as _, bail};
 
 /// A package folder whose manifest is right and whose files are there.
@@ -62,12 +62,15 @@ impl Folder {
         Ok(found)
     }
 
-    /// The package's files, as named in it and where they are; the manifest first.
+    /// The package's files, as named in it and where they are; the manifest first, and last the
+    /// signature if there is one.
     pub(crate) fn files(&self) -> Vec<(String, PathBuf)> {
         let named = self.manifest.files();
         let named = named.iter().map(|path: &&PackagePath| path.as_str());
+        let signature = self.path.join(SIGNATURE_FILE).exists();
         std::iter::once(Manifest::FILE_NAME)
             .chain(named)
+            .chain(signature.then_some(SIGNATURE_FILE))
             .map(|name| (name.to_owned(), self.path.join(name)))
             .collect()
     }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use aegis_registry::{Registry, UploadLimits, manifest::Limits};
+use aegis_registry::{Registry, TrustedKeys, UploadLimits, manifest::Limits};
 use aegis_server::{
     Models, Runtime, RuntimeConfig, Sandbox, SandboxConfig, Server, ServerConfig, access::Role,
 };
@@ -59,9 +59,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     let config = server_config(&settings);
-    let registry = Registry::open_local(&settings.data)
-        .await
-        .with_context(|| format!("the data folder {}", settings.data.display()))?;
+    let registry = registry(&settings).await?;
     let sandbox = Sandbox::new(sandbox_config(&settings))?;
     let runtime = Runtime::new(RuntimeConfig {
         onnxruntime: settings.onnxruntime.clone(),
@@ -132,6 +130,45 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<ExitCode> {
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The models' place: the data folder, or what the settings say. What is laid out of a place
+/// elsewhere is in the data folder all the same.
+async fn registry(settings: &ServeSettings) -> anyhow::Result<Registry> {
+    let registry = match &settings.store {
+        None => Registry::open_local(&settings.data)
+            .await
+            .with_context(|| format!("the data folder {}", settings.data.display()))?,
+        Some(place) => {
+            tracing::info!("models are kept in {place}");
+            let variables: Vec<_> = std::env::vars_os()
+                .filter_map(|(key, value)| {
+                    Some((key.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect();
+            Registry::open_at(
+                place,
+                settings.data.join("work"),
+                &variables,
+                settings.store_timeout,
+            )
+            .await
+            .with_context(|| format!("the store {place}"))?
+        }
+    };
+    let registry = registry.with_local_bytes(settings.local_models.bytes());
+    if settings.trusted_keys.is_empty() {
+        return Ok(registry);
+    }
+    let keys = TrustedKeys::read(&settings.trusted_keys).context("trusted_keys")?;
+    for signer in keys.signers() {
+        tracing::info!(
+            key = signer.key,
+            "packages signed by {} are taken",
+            signer.name
+        );
+    }
+    Ok(registry.with_trusted_keys(keys))
 }
 
 /// Publishes the packages named in the settings, loads what the registry has, and says how
@@ -274,6 +311,7 @@ fn server_config(settings: &ServeSettings) -> ServerConfig {
         allow_graph_bytes: settings.allow_graph_bytes,
         memory_budget: Some(settings.memory_budget.bytes()).filter(|bytes| *bytes > 0),
         prewarm_model: settings.prewarm_model,
+        store_poll: settings.store_poll,
         readiness_check_model: settings.readiness_check_model,
         max_body_bytes: settings.max_body.bytes() as usize,
         max_bodies_bytes: settings.max_bodies.bytes() as usize,
@@ -288,6 +326,7 @@ fn server_config(settings: &ServeSettings) -> ServerConfig {
         drain_delay: settings.drain_delay,
         forward_headers: settings.forward_headers.clone(),
         sticky_headers: settings.sticky_headers.clone(),
+        give_back: Some(crate::allocator::give_back),
     }
 }
 

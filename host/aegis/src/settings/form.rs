@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use aegis_registry::manifest::Limits;
+use aegis_registry::{StoreUrl, manifest::Limits};
 use aegis_telemetry::{LogFormat, check_log_filter};
 use toml::Value;
 
@@ -216,6 +216,48 @@ impl Form for Folders {
             .map(Folder::write)
             .collect::<Option<Vec<_>>>()
             .map(Value::Array)
+    }
+}
+
+/// Any number of files.
+pub(super) struct Files;
+
+impl Form for Files {
+    type Value = Vec<PathBuf>;
+    const KIND: Kind = Kind::Paths;
+    const PLACEHOLDER: &'static str = "FILE";
+    fn expects() -> String {
+        "a list of paths of files".to_owned()
+    }
+    fn read(words: &[String]) -> Option<Vec<PathBuf>> {
+        Folders::read(words)
+    }
+    fn write(value: &Vec<PathBuf>) -> Option<Value> {
+        Folders::write(value)
+    }
+}
+
+/// A place for models, or nothing.
+pub(super) struct OptionalStore;
+
+impl Form for OptionalStore {
+    type Value = Option<StoreUrl>;
+    const KIND: Kind = Kind::Text;
+    const PLACEHOLDER: &'static str = "URL";
+    fn expects() -> String {
+        "a folder, or \"s3://BUCKET\", \"gs://BUCKET\" or \"az://CONTAINER\", each with /FOLDER behind it if you \
+         like; credentials are in the cloud's own variables"
+            .to_owned()
+    }
+    fn read(words: &[String]) -> Option<Option<StoreUrl>> {
+        if words.is_empty() {
+            Some(None)
+        } else {
+            one(words)?.parse().ok().map(Some)
+        }
+    }
+    fn write(value: &Option<StoreUrl>) -> Option<Value> {
+        value.as_ref().map(|place| Value::String(place.to_string()))
     }
 }
 

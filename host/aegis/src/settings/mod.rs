@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aegis_registry::manifest::Limits;
+use aegis_registry::{StoreUrl, manifest::Limits};
 use aegis_telemetry::{LogFormat, OtlpEndpoint, OtlpProtocol, SamplerKind};
 
 pub(crate) use args::ServeArgs;
@@ -28,8 +28,8 @@ pub(crate) use form::{ByteSize, Management};
 pub(crate) use resolve::Resolved;
 
 use form::{
-    Address, Ceilings, Choice, Filter, Folder, Folders, Form, HeaderNames, Kib, Kind, Mib, Millis,
-    Number, OptionalAddress, OptionalPath, Seconds, Switch,
+    Address, Ceilings, Choice, Files, Filter, Folder, Folders, Form, HeaderNames, Kib, Kind, Mib,
+    Millis, Number, OptionalAddress, OptionalPath, OptionalStore, Seconds, Switch,
 };
 use form_telemetry::{Fraction, Headers, OptionalEndpoint, OptionalName};
 use resolve::Chooser;
@@ -153,6 +153,20 @@ settings! {
     "Models" {
         /// Folder of everything the server keeps: uploaded models and compiled code.
         data: PathBuf = Folder["data"] = ["data"];
+        /// Where uploaded models are kept, if not in the data folder: another folder, or a bucket that a
+        /// fleet shares (docs/registry.md).
+        store: Option<StoreUrl> = OptionalStore["store"] = [];
+        /// Time from one look to the next at what others changed in the store, give or take a fifth.
+        store_poll: Duration = Millis<100, 3_600_000>["store_poll_ms"] = ["5000"];
+        /// Time that one call to a bucket may take, and one piece of its answer. Half of it is for one request: what is
+        /// not answered by then is asked again.
+        store_timeout: Duration = Millis<1000, 600_000>["store_timeout_ms"] = ["60000"];
+        /// Size of the local copies of versions that come from a bucket, in MiB: beyond it the least
+        /// recently used that nobody uses go.
+        local_models: ByteSize = Mib<1, 16_777_216>["local_models_mib"] = ["16384"];
+        /// Public keys, in PEM files. With any set, only packages that one of them signed are taken and
+        /// served (docs/registry.md). May be given more than once.
+        trusted_keys: Vec<PathBuf> = Files["trusted_keys"] = [];
         /// Packages, or folders of packages, to serve from the start. May be given more than once.
         models: Vec<PathBuf> = Folders["models"] = [];
         /// Whether models are loaded at start, or at their first request.
@@ -184,7 +198,8 @@ settings! {
         /// WebAssembly memory of one instance, in MiB, at most; a manifest may ask for less.
         max_memory: ByteSize = Mib<1, 4096>["max_memory_mib"] = ["1024"];
         /// Handler instances at once, of all models together, those kept ready included. Address
-        /// space is set aside for each.
+        /// space is set aside for each. A slot keeps up to 4 MiB of what ran in it: as many slots
+        /// as were taken at once, and a quarter of all beside.
         max_instances: usize = Number<1, 100_000>["max_instances"] = ["256"];
         /// WebAssembly memory and tensors of all instances together, in MiB. 0: three quarters of the machine's memory, or of the container's.
         guest_memory: ByteSize = Mib<0, 16_777_216>["guest_memory_mib"] = ["0"];

@@ -190,3 +190,31 @@ async fn in_the_background(server: &Arc<Server>, model: &str) -> JoinHandle<Answ
     .await;
     asked
 }
+
+/// Sixteen callers of a handler that waits: more at once gain, so more are let in than at first, up to the ceiling.
+#[tokio::test]
+async fn an_adaptive_limit_rises_while_that_gains() {
+    let server = Start::new().ready().await;
+    let fixed = Package::guest("hostile").and("[limits]\nmax_concurrency = 12");
+    server.upload(&fixed).await.is(201);
+    let adaptive = Package::guest("hostile")
+        .and("[limits]\nmax_concurrency = 12\n[admission]\nadaptive = true");
+    server.upload_with(&adaptive, "?promote=true").await.is(201);
+    let limit = async |version: &str| {
+        let labels = [("model", "hostile"), ("model_version", version)];
+        let metrics = server.metrics().await;
+        metrics.sum("aegis_concurrency_limit", &labels)
+    };
+    assert_eq!(
+        (limit("1").await, limit("2").await),
+        (Some(12.0), Some(4.0))
+    );
+    let caller = async || {
+        for _ in 0..40 {
+            server.ask("hostile&do=sleep&n=5", "").await.is(200);
+        }
+    };
+    futures_util::future::join_all((0..16).map(|_| caller())).await;
+    let found = limit("2").await.unwrap();
+    assert!((5.0..=12.0).contains(&found), "{found}");
+}

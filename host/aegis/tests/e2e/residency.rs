@@ -1,15 +1,15 @@
 //! Models come and go with the memory budget: whoever asks for one that went finds it loaded
 //! again, and a server that keeps to its budget is a ready one.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 
-use crate::harness::{Package, Server, Start, eventually};
+use crate::harness::{Answer, Package, Server, Start, eventually, network_file, send};
 
 /// A model of its own: the guest `counter` with its name in a custom section.
-fn model(name: &str) -> Package {
+pub(crate) fn model(name: &str) -> Package {
     let mut component = Package::guest("counter").bytes("handler.wasm").to_vec();
     let length = u8::try_from(2 + name.len()).unwrap();
     component.extend([0, length, 1, b'n']);
@@ -206,4 +206,87 @@ async fn memory_stays_where_it_is_while_models_come_and_go() {
     // kept, four rounds of 24 models of more than 0.5 MiB each would add 48 MiB.
     let (settled, last) = (after[1], after[5]);
     assert!(last <= settled + (12 << 10), "{after:?} KiB");
+}
+
+/// What the loaded versions take together, as the server estimates it.
+async fn resident(server: &Server) -> f64 {
+    let metrics = server.metrics().await;
+    metrics.sum("aegis_models_resident_bytes", &[]).unwrap()
+}
+
+/// A network that is as large as others are by their weights: by a remark.
+fn large_network() -> Vec<u8> {
+    let mut network = network_file("scale");
+    // Field 6 of an ONNX file, and its length.
+    network.extend([0x32, 0x80, 0x80, 0x80, 0x04]);
+    network.resize(network.len() + REMARK, b'.');
+    network
+}
+
+const REMARK: usize = 8 << 20;
+
+/// The model `scale` of that network, with more keys for its graph.
+fn scale(keys: &str) -> Package {
+    Package::new("scale", "name = \"scale\"\n").graph("scale", keys, large_network())
+}
+
+/// Asks a version of it.
+async fn ask_scale(server: &Server, version: &str) -> Answer {
+    let body = serde_json::json!({ "inputs": [{
+        "name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3],
+    }] });
+    let request = server.prediction(&format!("scale{version}")).json(&body);
+    send(request).await
+}
+
+#[tokio::test]
+async fn versions_that_differ_in_batching_alone_have_one_network_between_them() {
+    let server = Start::new().ready().await;
+    let ask = async |version: &str| {
+        let answer = ask_scale(&server, version).await.is(200).json();
+        let found = &answer["outputs"][0]["data"];
+        assert_eq!(*found, serde_json::json!([1.0, 20.0, 300.0]));
+    };
+    server.upload(&scale("")).await.is(201);
+    ask("").await;
+    let one = resident(&server).await;
+    assert!(one > REMARK as f64, "{one}");
+    let batched = scale("sessions = 1\nbatching = { max_batch_size = 8, max_latency_ms = 1 }\n");
+    server.upload(&batched).await.is(201);
+    ask("&version=2").await;
+    let two = resident(&server).await;
+    assert!(two < one + REMARK as f64 / 2.0, "{one}, then {two}");
+    // It outlives the version that loaded it.
+    server.promote("scale", 2).await.is(200);
+    server.delete("/v1/models/scale/versions/1").await.is(204);
+    ask("").await;
+    let left = resident(&server).await;
+    assert!(left > REMARK as f64, "{left}");
+}
+
+#[tokio::test]
+async fn a_version_that_is_deleted_while_it_is_being_loaded_is_gone() {
+    let server = Start::new().ready().await;
+    server.upload(&scale("")).await.is(201);
+    for turn in 0..8_u32 {
+        let package = scale("").and(&format!("[limits]\ntimeout_ms = {}", 20_000 + turn));
+        let version = server.upload(&package).await.is(201).json();
+        let version = version["version"].as_u64().unwrap();
+        // Loading takes some tens of milliseconds: one of these comes upon it.
+        let asked = format!("&version={version}");
+        let delete = async {
+            tokio::time::sleep(Duration::from_millis((turn * 4).into())).await;
+            let path = format!("/v1/models/scale/versions/{version}");
+            server.delete(&path).await.is(204);
+        };
+        let (_, ()) = tokio::join!(ask_scale(&server, &asked), delete);
+        let of_version = format!("model_version=\"{version}\"");
+        eventually("its series go", async || {
+            let text = server.metrics().await.text;
+            (!text.contains(&of_version)).then_some(())
+        })
+        .await;
+        let answer = ask_scale(&server, &asked).await;
+        answer.refused(404, "version_not_found");
+    }
 }

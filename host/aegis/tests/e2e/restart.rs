@@ -62,6 +62,18 @@ async fn models_and_their_traffic_come_back_with_their_code() {
 }
 
 #[tokio::test]
+async fn versions_that_differ_in_config_only_have_one_code_unless_init_reads_it() {
+    for (guest, codes) in [("counter", 1), ("vocabulary", 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Start::new().data(folder.path()).ready().await;
+        server.upload(&Package::guest(guest)).await.is(201);
+        let second = Package::guest(guest).and("[config]\nentries = \"7\"");
+        server.upload(&second).await.is(201);
+        assert_eq!(code_files(folder.path(), "cwasm").len(), codes, "{guest}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_was_killed_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let server = Start::new().data(folder.path()).ready().await;

@@ -40,6 +40,25 @@ async fn the_first_version_answers_at_once() {
 }
 
 #[tokio::test]
+async fn a_network_that_was_checked_is_not_checked_again_and_another_is() {
+    let start = Start::new().flag("--log-filter", "info,aegis_server=debug");
+    let server = start.ready().await;
+    let checks = || {
+        let log = server.log();
+        let count = |words: &str| log.iter().filter(|line| line["message"] == *words).count();
+        (count("the graph loads"), count("the graph loaded before"))
+    };
+    server.upload(&spam("0.1")).await.is(201);
+    assert_eq!(checks(), (1, 0));
+    server.upload(&spam("0.2")).await.is(201);
+    assert_eq!(checks(), (1, 1));
+    // The same files on another backend are another matter.
+    let other = spam("0.3").replacing("backend = \"auto\"", "backend = \"embedded\"");
+    server.upload(&other).await.is(201);
+    assert_eq!(checks(), (2, 1));
+}
+
+#[tokio::test]
 async fn a_later_version_answers_when_promoted() {
     let server = Start::new().ready().await;
     server.upload(&spam("0.1")).await.is(201);

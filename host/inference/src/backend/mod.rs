@@ -5,8 +5,10 @@
 
 mod discover;
 mod embedded;
+mod library;
 mod onnxruntime;
 mod openvino;
+mod shared;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,13 +24,18 @@ pub(crate) use embedded::Embedded;
 pub(crate) use onnxruntime::OnnxRuntime;
 pub use onnxruntime::onnxruntime_environment;
 pub(crate) use openvino::OpenVino;
+pub(crate) use shared::OpenNetworks;
 
 /// An engine that opens networks. Made once a process.
 pub trait Backend: Send + Sync {
     /// Whether the engine is there, and which. May load the native library the first time: blocking.
     fn status(&self) -> BackendStatus;
 
-    /// Opens a network. Called once a graph; blocking.
+    /// The settings that go into a network as it is opened, in words. Graphs of one content that agree in them may have
+    /// one network between them; `None` where each needs its own.
+    fn opened_with(&self, spec: &GraphSpec) -> Option<String>;
+
+    /// Opens a network. Called once a graph, or once for all that share it; blocking.
     ///
     /// # Errors
     /// The backend's own words, without the graph's name.
@@ -40,7 +47,7 @@ pub trait Network: Send + Sync {
     /// What it takes and gives.
     fn signature(&self) -> &Signature;
 
-    /// Makes a session. Called once for each session of a graph, and again to replace one that panicked; blocking.
+    /// Makes a session. Called once for each session of each graph that has the network, and again to replace one that panicked; blocking.
     ///
     /// # Errors
     /// The backend's own words.

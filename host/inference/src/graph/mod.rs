@@ -34,7 +34,7 @@ struct Inner {
 /// A network, the backend that opened it, and what is not well with that.
 pub(crate) struct Opened {
     pub(crate) backend: BackendKind,
-    pub(crate) network: Box<dyn Network>,
+    pub(crate) network: Arc<dyn Network>,
     pub(crate) warning: Option<String>,
 }
 
@@ -78,7 +78,7 @@ impl Graph {
         let budget = Budget::new(settings.sessions.saturating_mul(settings.threads));
         let opened = Opened {
             backend,
-            network,
+            network: network.into(),
             warning: None,
         };
         Self::start_within(name, opened, &settings, &budget, observer)
@@ -126,6 +126,12 @@ impl Graph {
     #[must_use]
     pub fn backend(&self) -> BackendKind {
         self.inner.scheduler.backend()
+    }
+
+    /// How many graphs have its network between them, this one included.
+    #[must_use]
+    pub fn sharers(&self) -> usize {
+        self.inner.scheduler.sharers()
     }
 
     /// What it takes and gives.

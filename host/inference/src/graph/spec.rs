@@ -200,6 +200,9 @@ pub struct GraphSpec {
     pub files: GraphFiles,
     /// The one file beside an ONNX file that its tensors may be read from.
     pub external_data: Option<PathBuf>,
+    /// What tells the files' content from any other, such as their digests. Graphs of one content share what is loaded
+    /// of it, as far as the engine lets them; without it a graph shares nothing.
+    pub content: Option<String>,
     /// The engine.
     pub backend: BackendChoice,
     /// The device.
@@ -226,6 +229,7 @@ impl GraphSpec {
             name: name.into(),
             files,
             external_data: None,
+            content: None,
             backend: BackendChoice::Auto,
             target: Target::Cpu,
             fallback: false,

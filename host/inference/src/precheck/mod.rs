@@ -6,8 +6,11 @@
 //! uploads in a process of their own as well.
 
 mod bounds;
+#[cfg(test)]
+mod handmade;
 mod onnx;
 mod openvino;
+mod operands;
 mod ports;
 mod tensor;
 mod wire;
@@ -17,6 +20,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+pub(crate) use self::operands::{CallerSet, Operand, caller_set};
 pub(crate) use self::ports::declared;
 use crate::graph::{GraphFiles, GraphSpec};
 

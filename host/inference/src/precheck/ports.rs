@@ -127,7 +127,10 @@ fn tensor_type(code: u64) -> Option<TensorType> {
 }
 
 /// The string in field `number` of a message.
-fn text_in<R: BufRead + Seek>(wire: &mut Wire<R>, number: u32) -> Result<String, Refusal> {
+pub(super) fn text_in<R: BufRead + Seek>(
+    wire: &mut Wire<R>,
+    number: u32,
+) -> Result<String, Refusal> {
     let mut text = String::new();
     each(wire, |wire, field| match field.kind {
         Kind::Bytes(bytes) if field.number == number => {
@@ -140,7 +143,7 @@ fn text_in<R: BufRead + Seek>(wire: &mut Wire<R>, number: u32) -> Result<String,
 }
 
 /// Hands every field of the message to `read`.
-fn each<R: BufRead + Seek>(
+pub(super) fn each<R: BufRead + Seek>(
     wire: &mut Wire<R>,
     mut read: impl FnMut(&mut Wire<R>, Field) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
@@ -151,7 +154,7 @@ fn each<R: BufRead + Seek>(
 }
 
 /// Reads the `bytes` bytes that a field has announced as a message.
-fn within<R: BufRead + Seek, T>(
+pub(super) fn within<R: BufRead + Seek, T>(
     wire: &mut Wire<R>,
     bytes: u64,
     read: impl FnOnce(&mut Wire<R>) -> Result<T, Refusal>,
@@ -163,7 +166,7 @@ fn within<R: BufRead + Seek, T>(
 }
 
 /// A field that says nothing of interest.
-fn pass<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<(), Refusal> {
+pub(super) fn pass<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<(), Refusal> {
     match field.kind {
         Kind::Bytes(bytes) => wire.skip(bytes),
         _ => Ok(()),

@@ -55,7 +55,7 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Session threads sleep here.
     work: Condvar,
-    network: Box<dyn Network>,
+    network: Arc<dyn Network>,
     share: Share,
     observer: Arc<dyn Observer>,
     in_place_bound: Duration,
@@ -74,7 +74,7 @@ impl Scheduler {
     pub(crate) fn start(
         graph: &str,
         backend: BackendKind,
-        network: Box<dyn Network>,
+        network: Arc<dyn Network>,
         settings: &Settings,
         budget: &Arc<Budget>,
         observer: Arc<dyn Observer>,
@@ -140,6 +140,10 @@ impl Scheduler {
 
     pub(crate) fn backend(&self) -> BackendKind {
         self.shared.backend
+    }
+
+    pub(crate) fn sharers(&self) -> usize {
+        Arc::strong_count(&self.shared.network)
     }
 
     pub(crate) fn stats(&self) -> GraphStats {

@@ -198,6 +198,20 @@ impl<'d> Field<'d> {
             })
     }
 
+    /// A number of `range`, with a fraction or without.
+    pub(super) fn fraction(&self, range: RangeInclusive<f64>) -> Result<f64, ManifestError> {
+        let allowed = format!("a number from {} to {}", range.start(), range.end());
+        let text = match self.value {
+            DeValue::Float(float) => float.as_str(),
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
+            _ => return Err(self.expected(&allowed)),
+        };
+        text.parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| self.wrong(format!("must be {allowed}, found {}", quoted(text))))
+    }
+
     /// A table with the keys of `known`.
     pub(super) fn section(
         &self,

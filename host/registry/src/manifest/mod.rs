@@ -2,6 +2,7 @@
 //! is the only way to one, so whoever holds a manifest holds a valid one. Whether its files exist
 //! is the package's business; what its words mean to a backend or a sandbox is theirs.
 
+mod breaker;
 mod choice;
 mod document;
 mod error;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use breaker::Breaker;
 pub use choice::{GraphBackend, GraphTarget, InitGrant, Precision};
 pub use error::{Location, ManifestError};
 pub use limits::{EffectiveLimits, LimitInfo, Limits};
@@ -31,14 +33,26 @@ pub struct Manifest {
     /// The handler, a WASI component; without one the graph is served directly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handler: Option<PackagePath>,
+    /// Whether a request that it failed may run again, on another version. False unless said.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub idempotent: bool,
     /// The graphs, in the manifest's order; none only where there is a handler.
     #[serde(rename = "graph", skip_serializing_if = "Vec::is_empty")]
     pub graphs: Vec<Graph>,
+    /// A request that it answers, asked before anybody's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
     /// What it may use; see [`Limits::effective`].
     #[serde(skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
     /// How its handler is run.
     pub sandbox: Sandbox,
+    /// How its requests are let in.
+    #[serde(skip_serializing_if = "Admission::is_empty")]
+    pub admission: Admission,
+    /// When its callers are kept from it.
+    #[serde(skip_serializing_if = "Breaker::is_empty")]
+    pub breaker: Breaker,
     /// What the handler reads through `wasi:config`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
@@ -138,6 +152,20 @@ impl Serialize for BatchAxis {
     }
 }
 
+/// A request that a package brings with it: an upload must answer it, and each version does before it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Sample {
+    /// The file with the request's body.
+    pub file: PackagePath,
+    /// The media type of the body; unless said, by the file's ending.
+    pub content_type: String,
+    /// The file with the answer, compared as a shadow's is: byte for byte, or as JSON with numbers a thousandth apart
+    /// at most. `None`: any answer will do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<PackagePath>,
+}
+
 /// How a handler is run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -147,6 +175,22 @@ pub struct Sandbox {
     pub reuse: bool,
     /// What `lifecycle.init` may draw on beyond the insecure seed; nothing unless said.
     pub init_grants: Vec<InitGrant>,
+}
+
+/// How requests are let in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Admission {
+    /// Whether the number of requests that run at once is found from how long they take, with `max_concurrency` as its
+    /// ceiling. False unless said: it is `max_concurrency`.
+    pub adaptive: bool,
+}
+
+impl Admission {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Manifest {
@@ -182,7 +226,11 @@ impl Manifest {
             .graphs
             .iter()
             .flat_map(|graph| std::iter::once(&graph.file).chain(&graph.weights));
-        let mut files: Vec<_> = self.handler.iter().chain(graphs).collect();
+        let samples = self
+            .sample
+            .iter()
+            .flat_map(|sample| std::iter::once(&sample.file).chain(&sample.answer));
+        let mut files: Vec<_> = self.handler.iter().chain(graphs).chain(samples).collect();
         files.sort();
         files.dedup();
         files

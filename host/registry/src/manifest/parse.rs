@@ -7,8 +7,8 @@ use toml::de::DeTable;
 
 use super::document::{Field, Section, Source};
 use super::{
-    BatchAxis, BatchSettings, Batching, Graph, GraphBackend, GraphTarget, InitGrant, Limits,
-    Manifest, ManifestError, Precision, Sandbox,
+    Admission, BatchAxis, BatchSettings, Batching, Breaker, Graph, GraphBackend, GraphTarget,
+    InitGrant, Limits, Manifest, ManifestError, Precision, Sample, Sandbox,
 };
 use crate::path::{PackagePath, clash};
 use crate::text::quoted;
@@ -17,9 +17,13 @@ const TOP: &[&str] = &[
     "name",
     "description",
     "handler",
+    "idempotent",
     "graph",
+    "sample",
     "limits",
     "sandbox",
+    "admission",
+    "breaker",
     "config",
 ];
 const GRAPH: &[&str] = &[
@@ -40,6 +44,8 @@ const BATCHING: &[&str] = &[
     "preferred_batch_sizes",
     "axes",
 ];
+const ADMISSION: &[&str] = &["adaptive"];
+const SAMPLE: &[&str] = &["file", "content_type", "answer"];
 const SANDBOX: &[&str] = &["reuse", "init_grants"];
 
 /// The most rows of one run that may be asked for.
@@ -76,11 +82,17 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
             .map(|field| description(&field))
             .transpose()?,
         handler: top.get("handler").map(|field| file(&field)).transpose()?,
+        idempotent: top
+            .get("idempotent")
+            .map(|field| field.boolean())
+            .transpose()?
+            .unwrap_or_default(),
         graphs: top
             .get("graph")
             .map(|field| graphs(&field))
             .transpose()?
             .unwrap_or_default(),
+        sample: top.get("sample").map(|field| sample(&field)).transpose()?,
         limits: top
             .get("limits")
             .map(|field| limits(&field))
@@ -89,6 +101,16 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
         sandbox: top
             .get("sandbox")
             .map(|field| sandbox(&field))
+            .transpose()?
+            .unwrap_or_default(),
+        admission: top
+            .get("admission")
+            .map(|field| admission(&field))
+            .transpose()?
+            .unwrap_or_default(),
+        breaker: top
+            .get("breaker")
+            .map(|field| Breaker::read(&field))
             .transpose()?
             .unwrap_or_default(),
         config: top
@@ -104,6 +126,14 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
     }
     files_live_together(&top, &manifest)?;
     Ok(manifest)
+}
+
+fn admission(field: &Field<'_>) -> Result<Admission, ManifestError> {
+    let section = field.section(ADMISSION)?;
+    let adaptive = section.get("adaptive").map(|field| field.boolean());
+    Ok(Admission {
+        adaptive: adaptive.transpose()?.unwrap_or_default(),
+    })
 }
 
 fn description(field: &Field<'_>) -> Result<String, ManifestError> {
@@ -262,6 +292,50 @@ fn axis(field: &Field<'_>) -> Result<BatchAxis, ManifestError> {
         ))),
         None => field.integer(0..=7).map(BatchAxis::At),
     }
+}
+
+fn sample(field: &Field<'_>) -> Result<Sample, ManifestError> {
+    let section = field.section(SAMPLE)?;
+    let body = section.required("file", "the request's body, such as \"sample.json\"")?;
+    let path = file(&body)?;
+    let content_type = match section.get("content_type") {
+        Some(field) => media_type(&field)?,
+        None => by_ending(&path).to_owned(),
+    };
+    let answer = section.get("answer").map(|field| file(&field));
+    Ok(Sample {
+        file: path,
+        content_type,
+        answer: answer.transpose()?,
+    })
+}
+
+/// The media type of what a file's ending says it is.
+fn by_ending(path: &PackagePath) -> &'static str {
+    let known = [
+        ("json", "application/json"),
+        ("txt", "text/plain"),
+        ("csv", "text/csv"),
+        ("png", "image/png"),
+        ("jpg", "image/jpeg"),
+        ("jpeg", "image/jpeg"),
+        ("wav", "audio/wav"),
+    ];
+    let found = known.iter().find(|(ending, _)| path.has_extension(ending));
+    found.map_or("application/octet-stream", |(_, media_type)| media_type)
+}
+
+/// As a header may have it (RFC 9110, 8.3): the handler judges what it means.
+fn media_type(field: &Field<'_>) -> Result<String, ManifestError> {
+    let text = field.string()?;
+    let is_header = |byte: u8| (b' '..=b'~').contains(&byte);
+    if text.len() > 256 || !text.contains('/') || !text.bytes().all(is_header) {
+        return Err(field.wrong(format!(
+            "{} is no media type; write one such as \"application/json\"",
+            quoted(text)
+        )));
+    }
+    Ok(text.to_owned())
 }
 
 fn limits(field: &Field<'_>) -> Result<Limits, ManifestError> {

@@ -8,12 +8,13 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::path::Path as Key;
-use object_store::{MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{MultipartUpload, ObjectMeta, ObjectStoreExt, PutPayload};
 
-use super::{Local, Store};
+use super::{Local, READS, Store, may_pass};
 use crate::blocking::blocking;
 use crate::digest::{Digest, Hasher};
 use crate::error::{RegistryError, Result};
+use crate::rules::pause;
 
 /// Files up to this size are stored by one put, larger ones in parts of it. S3 wants parts of at
 /// least 5 MiB and at most 10,000 of them, so files of up to 80 GB go in.
@@ -23,6 +24,7 @@ const PART_BYTES: usize = 8 * 1024 * 1024;
 pub(crate) struct StoredBlob {
     pub(crate) digest: Digest,
     pub(crate) written: SystemTime,
+    pub(crate) size: u64,
     key: Key,
 }
 
@@ -35,6 +37,19 @@ pub(crate) enum Fetched {
     Corrupt { found: Digest, bytes: u64 },
     /// It is not there.
     Missing,
+}
+
+/// Why a download failed.
+enum Download {
+    Store(object_store::Error),
+    /// On this machine; another attempt is no help.
+    Here(RegistryError),
+}
+
+impl From<RegistryError> for Download {
+    fn from(error: RegistryError) -> Self {
+        Self::Here(error)
+    }
 }
 
 fn key(digest: &Digest) -> Key {
@@ -92,10 +107,11 @@ impl Store {
             abort(upload).await;
             return Ok(found);
         }
-        upload
-            .complete()
-            .await
-            .map_err(RegistryError::store(doing()))?;
+        if let Err(error) = upload.complete().await {
+            // If it was completed after all, nothing is there to be aborted.
+            abort(upload).await;
+            return Err(RegistryError::store(doing())(error));
+        }
         Ok(found)
     }
 
@@ -115,44 +131,67 @@ impl Store {
                     Err(error) => return Err(RegistryError::io(doing())(error)),
                 }
             }
-            None => {
-                if !self.download(&digest, target).await? {
-                    return Ok(Fetched::Missing);
-                }
-            }
+            None => return self.download(digest, target).await,
         }
         verify(digest, target).await
     }
 
-    /// Writes the blob to `target`; false if the store has no such blob.
-    async fn download(&self, digest: &Digest, target: &Path) -> Result<bool> {
+    /// Brings the blob over the network, and again where it failed or came otherwise than it was
+    /// stored: what a proxy or a cable did to it, it need not do twice.
+    async fn download(&self, digest: Digest, target: &Path) -> Result<Fetched> {
         let doing = || format!("fetching {digest} to {}", target.display());
+        for attempt in 1.. {
+            let last = attempt == READS;
+            match self.try_download(&digest, target).await {
+                Ok(false) => return Ok(Fetched::Missing),
+                Ok(true) => match verify(digest, target).await? {
+                    Fetched::Corrupt { .. } if !last => {}
+                    fetched => return Ok(fetched),
+                },
+                Err(Download::Store(error)) if !last && may_pass(&error) => {
+                    tracing::info!(%digest, %error, attempt, "a blob did not come whole; fetching it again");
+                }
+                Err(Download::Store(error)) => return Err(RegistryError::store(doing())(error)),
+                Err(Download::Here(error)) => return Err(error),
+            }
+            let wrong = target.to_owned();
+            let _ = blocking(move || std::fs::remove_file(wrong)).await?;
+            pause(attempt).await;
+        }
+        Ok(Fetched::Missing)
+    }
+
+    /// Writes the blob to `target`; false if the store has no such blob.
+    async fn try_download(&self, digest: &Digest, target: &Path) -> Result<bool, Download> {
+        let doing = || format!("writing {}", target.display());
         let found = match self.objects.get(&key(digest)).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Ok(false),
-            Err(error) => return Err(RegistryError::store(doing())(error)),
+            Err(error) => return Err(Download::Store(error)),
         };
         let created = target.to_owned();
         let mut file = blocking(move || std::fs::File::create_new(created))
             .await?
             .map_err(RegistryError::io(doing()))?;
         let mut pieces = found.into_stream();
-        while let Some(piece) = pieces
-            .try_next()
-            .await
-            .map_err(RegistryError::store(doing()))?
-        {
+        while let Some(piece) = pieces.try_next().await.map_err(Download::Store)? {
             let written = blocking(move || file.write_all(&piece).map(|()| file)).await?;
             file = written.map_err(RegistryError::io(doing()))?;
         }
         Ok(true)
     }
 
-    /// Whether there is a blob of that digest, right or wrong.
-    pub(crate) async fn has_blob(&self, digest: &Digest) -> Result<bool> {
+    /// The content of a small blob, right or wrong; `None` if there is none.
+    pub(crate) async fn read_blob(&self, digest: &Digest) -> Result<Option<Bytes>> {
+        Ok(self.get(&key(digest)).await?.map(|(bytes, _)| bytes))
+    }
+
+    /// The size in bytes of the blob of that digest; `None` if there is none. What is in it only
+    /// reading it can tell.
+    pub(crate) async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         match self.objects.head(&key(digest)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(RegistryError::store(format!(
                 "looking for {digest} in the store"
             ))(error)),
@@ -161,32 +200,28 @@ impl Store {
 
     /// Every blob.
     pub(crate) async fn blobs(&self) -> Result<Vec<StoredBlob>> {
-        let prefix = Key::from_iter(["blobs", "sha256"]);
-        let listing = self
-            .objects
-            .list(Some(&prefix))
-            .try_collect::<Vec<ObjectMeta>>()
-            .await;
-        let objects = listing.map_err(RegistryError::store(format!(
-            "listing `{prefix}` in the store"
-        )))?;
+        let objects = self.list_under(Key::from_iter(["blobs", "sha256"])).await?;
         let blob = |object: ObjectMeta| {
             let digest = Digest::from_hex(object.location.filename()?).ok()?;
             Some(StoredBlob {
                 digest,
                 written: object.last_modified.into(),
+                size: object.size,
                 key: object.location,
             })
         };
         Ok(objects.into_iter().filter_map(blob).collect())
     }
 
-    /// Removes a blob; that it is gone already is no error.
-    pub(crate) async fn delete_blob(&self, blob: &StoredBlob) -> Result<()> {
-        match self.objects.delete(&blob.key).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+    /// Removes a blob unless it was stored again since it was listed; whether it did. That it is gone
+    /// already is no error.
+    pub(crate) async fn delete_blob(&self, blob: &StoredBlob) -> Result<bool> {
+        match self.objects.head(&blob.key).await {
+            Ok(found) if SystemTime::from(found.last_modified) != blob.written => Ok(false),
+            Ok(_) => self.remove(&blob.key).await,
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(RegistryError::store(format!(
-                "deleting `{}` from the store",
+                "looking at `{}` in the store",
                 blob.key
             ))(error)),
         }

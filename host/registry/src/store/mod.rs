@@ -1,15 +1,19 @@
 //! The object store behind the registry: where each object stands, and the few things done to it.
-//! Blobs are in `blobs`, the one kind of object that changes in `conditional`. What the objects
-//! mean is decided elsewhere.
+//! Blobs are in `blobs`, what is put on a condition in `conditional`; `location` opens a
+//! store by its URL, and `watched` holds it to its word. What the objects mean is decided elsewhere.
 //!
 //! ```text
 //! blobs/sha256/<hex>                    the files of versions, write once
 //! models/<name>/versions/<n>.json       the record of a version, or its tombstone
 //! models/<name>/traffic.json            the traffic rule
+//! rollouts/<name>/<replica>.json        what a replica tells of a rollout under way
 //! ```
 
 mod blobs;
 mod conditional;
+mod http;
+mod location;
+mod watched;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,14 +23,19 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, UpdateVersion};
 use serde::Serialize;
+use tokio::time::Instant;
 
 pub(crate) use blobs::{Fetched, verify};
-pub(crate) use conditional::Tag;
+pub(crate) use conditional::{Put, Tag};
+pub use location::{InvalidStoreUrl, StoreUrl};
+
+use watched::Watched;
 
 use crate::error::{RegistryError, Result};
 use crate::name::ModelName;
+use crate::rules::pause;
 use crate::version::Version;
 
 /// An object store, and the folder it is in if it is a folder of this machine.
@@ -51,14 +60,16 @@ pub(crate) enum Listed {
     },
     Traffic {
         name: ModelName,
+        tag: Option<String>,
     },
 }
 
 impl Store {
-    /// A store shared by a fleet. It must support `PutMode::Create` and `PutMode::Update`.
-    pub(crate) fn shared(objects: Arc<dyn ObjectStore>) -> Self {
+    /// A store shared by a fleet, each of whose calls may take so long. It must support
+    /// `PutMode::Create` and `PutMode::Update`.
+    pub(crate) fn shared(objects: Arc<dyn ObjectStore>, patience: Duration) -> Self {
         Self {
-            objects,
+            objects: Arc::new(Watched::new(objects, patience)),
             local: None,
         }
     }
@@ -81,6 +92,11 @@ impl Store {
         })
     }
 
+    /// Whether it is a folder that this machine sees.
+    pub(crate) fn is_folder(&self) -> bool {
+        self.local.is_some()
+    }
+
     pub(crate) fn version_key(name: &ModelName, version: Version) -> Key {
         Key::from_iter([
             "models",
@@ -94,35 +110,33 @@ impl Store {
         Key::from_iter(["models", name.as_str(), "traffic.json"])
     }
 
-    /// The object's bytes and ETag; `None` if there is no such object.
-    pub(crate) async fn get(&self, key: &Key) -> Result<Option<(Bytes, Option<String>)>> {
-        let doing = || format!("reading `{key}` from the store");
-        match self.objects.get(key).await {
-            Ok(found) => {
-                let tag = found.meta.e_tag.clone();
-                Ok(Some((
-                    found.bytes().await.map_err(RegistryError::store(doing()))?,
-                    tag,
-                )))
-            }
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(RegistryError::store(doing())(error)),
-        }
+    pub(crate) fn report_key(name: &ModelName, replica: &str) -> Key {
+        Key::from_iter(["rollouts", name.as_str(), &format!("{replica}.json")])
     }
 
-    /// Writes the object if there is none of that key; whether there was none.
-    pub(crate) async fn create(&self, key: &Key, bytes: Vec<u8>) -> Result<bool> {
-        let options = PutOptions::from(PutMode::Create);
-        match self.objects.put_opts(key, bytes.into(), options).await {
-            Ok(_) => Ok(true),
-            Err(
-                object_store::Error::AlreadyExists { .. }
-                | object_store::Error::Precondition { .. },
-            ) => Ok(false),
-            Err(error) => Err(RegistryError::store(format!(
-                "writing `{key}` to the store"
-            ))(error)),
+    /// The object's bytes and what they are known by; `None` if there is no such object.
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<(Bytes, UpdateVersion)>> {
+        for attempt in 1.. {
+            match self.try_get(key).await {
+                Ok(found) => return Ok(Some(found)),
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                Err(error) if attempt < READS && may_pass(&error) => pause(attempt).await,
+                Err(error) => {
+                    let doing = format!("reading `{key}` from the store");
+                    return Err(RegistryError::store(doing)(error));
+                }
+            }
         }
+        Ok(None)
+    }
+
+    async fn try_get(&self, key: &Key) -> object_store::Result<(Bytes, UpdateVersion)> {
+        let found = self.objects.get(key).await?;
+        let known_by = UpdateVersion {
+            e_tag: found.meta.e_tag.clone(),
+            version: found.meta.version.clone(),
+        };
+        Ok((found.bytes().await?, known_by))
     }
 
     /// Writes the object, whatever was there.
@@ -135,29 +149,91 @@ impl Store {
 
     /// The records and traffic rules of one model, or of all. Foreign objects are passed over.
     pub(crate) async fn list(&self, name: Option<&ModelName>) -> Result<Vec<Listed>> {
-        let prefix = match name {
-            Some(name) => Key::from_iter(["models", name.as_str()]),
-            None => Key::from("models"),
-        };
-        let objects: Vec<ObjectMeta> = self
-            .objects
-            .list(Some(&prefix))
-            .try_collect()
-            .await
-            .map_err(RegistryError::store(format!(
-                "listing `{prefix}` in the store"
-            )))?;
+        let objects = self.list_under(prefix_of("models", name)).await?;
         Ok(objects.into_iter().filter_map(listed).collect())
     }
 
-    /// Removes what puts that a crash cut short left in a folder. Other stores show no such thing.
-    /// Blocks. Failures are not errors: the next start tries again.
-    pub(crate) fn sweep_partial_puts(&self, older_than: Duration) {
-        if let Some(local) = &self.local {
-            sweep(&local.root.join("blobs"), older_than);
-            sweep(&local.root.join("models"), older_than);
+    /// What replicas have told of the rollouts of one model, or of all, and when each was written.
+    pub(crate) async fn reports(&self, name: Option<&ModelName>) -> Result<Vec<(Key, SystemTime)>> {
+        let objects = self.list_under(prefix_of("rollouts", name)).await?;
+        Ok(objects
+            .into_iter()
+            .map(|object| (object.location, object.last_modified.into()))
+            .collect())
+    }
+
+    async fn list_under(&self, prefix: Key) -> Result<Vec<ObjectMeta>> {
+        let began = Instant::now();
+        for attempt in 1.. {
+            match self.objects.list(Some(&prefix)).try_collect().await {
+                Ok(objects) => return Ok(objects),
+                // Who waits for one that did not come at all has waited long enough.
+                Err(error)
+                    if attempt < READS && may_pass(&error) && began.elapsed() < LIST_AGAIN =>
+                {
+                    pause(attempt).await;
+                }
+                Err(error) => {
+                    let doing = format!("listing `{prefix}` in the store");
+                    return Err(RegistryError::store(doing)(error));
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Removes an object; whether it was there.
+    pub(crate) async fn remove(&self, key: &Key) -> Result<bool> {
+        match self.objects.delete(key).await {
+            Ok(()) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(RegistryError::store(format!(
+                "deleting `{key}` from the store"
+            ))(error)),
         }
     }
+
+    /// Removes what puts that a crash cut short left in a folder; how many. Other stores show no
+    /// such thing. Blocks. Failures are not errors: the next collection tries again.
+    pub(crate) fn sweep_partial_puts(&self, older_than: Duration) -> usize {
+        let partial = self.partial_puts(older_than);
+        let removed = partial.iter().filter(|path| {
+            tracing::info!(file = %path.display(), "removing a partly written object");
+            std::fs::remove_file(path).is_ok()
+        });
+        removed.count()
+    }
+
+    /// What puts that a crash cut short left in a folder. Blocks.
+    pub(crate) fn partial_puts(&self, older_than: Duration) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        if let Some(local) = &self.local {
+            find_partial(&local.root.join("blobs"), older_than, &mut found);
+            find_partial(&local.root.join("models"), older_than, &mut found);
+            find_partial(&local.root.join("rollouts"), older_than, &mut found);
+        }
+        found
+    }
+}
+
+/// Where the objects of this kind are, of one model or of all.
+fn prefix_of(kind: &str, name: Option<&ModelName>) -> Key {
+    match name {
+        Some(name) => Key::from_iter([kind, name.as_str()]),
+        None => Key::from(kind),
+    }
+}
+
+/// How often a read is tried: an answer that was cut off or did not come says nothing of the next.
+/// The stores' clients try again by themselves where no answer came at all.
+const READS: u32 = 3;
+
+/// For how long a listing is made again that was cut off.
+const LIST_AGAIN: Duration = Duration::from_secs(4);
+
+/// Whether the same call, made again, may end otherwise.
+fn may_pass(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { .. })
 }
 
 /// The JSON of what is to be stored under `key`.
@@ -181,13 +257,14 @@ fn listed(object: ObjectMeta) -> Option<Listed> {
         }),
         ["models", name, "traffic.json"] => Some(Listed::Traffic {
             name: name.parse().ok()?,
+            tag: object.e_tag,
         }),
         _ => None,
     }
 }
 
 /// `LocalFileSystem` writes to `<name>#<number>` and renames; a crash leaves that file.
-fn sweep(folder: &Path, older_than: Duration) {
+fn find_partial(folder: &Path, older_than: Duration, found: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
     };
@@ -197,7 +274,7 @@ fn sweep(folder: &Path, older_than: Duration) {
         };
         let path = entry.path();
         if metadata.is_dir() {
-            sweep(&path, older_than);
+            find_partial(&path, older_than, found);
             continue;
         }
         let name = entry.file_name();
@@ -213,8 +290,7 @@ fn sweep(folder: &Path, older_than: Duration) {
             .ok()
             .and_then(|written| SystemTime::now().duration_since(written).ok());
         if is_partial && age.is_some_and(|age| age >= older_than) {
-            tracing::info!(file = %path.display(), "removing a partly written object");
-            let _ = std::fs::remove_file(&path);
+            found.push(path);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A store that stops answering at each step in turn, as it would for a process that is killed
 //! there: what was before still serves, nothing is half there, and doing it again ends it. The
-//! store is one in memory, so these tests also hold for conditional puts by ETag.
+//! store is one in memory, so these tests also hold for conditional puts by ETag; the longest of
+//! them is made against S3 as well (`s3`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,32 +9,72 @@ use std::time::Duration;
 
 use aegis_registry::Registry;
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
 use crate::support::*;
 
 /// Writes to `store` until its strength is spent, and then no more.
 #[derive(Debug)]
-struct Mortal {
-    store: Arc<InMemory>,
-    writes_left: AtomicI64,
+pub(crate) struct Mortal {
+    store: Arc<dyn ObjectStore>,
+    strength: Arc<Strength>,
 }
 
-impl Mortal {
+/// The writes that are left.
+#[derive(Debug)]
+struct Strength(AtomicI64);
+
+impl Strength {
     fn spend(&self) -> Result<()> {
-        match self.writes_left.fetch_sub(1, Ordering::SeqCst) > 0 {
+        match self.0.fetch_sub(1, Ordering::SeqCst) > 0 {
             true => Ok(()),
             false => Err(object_store::Error::Generic {
                 store: "mortal",
                 source: "killed".into(),
             }),
         }
+    }
+}
+
+impl Mortal {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, writes: i64) -> Self {
+        let strength = Arc::new(Strength(AtomicI64::new(writes)));
+        Self { store, strength }
+    }
+}
+
+/// An upload in parts, each of which is a write.
+#[derive(Debug)]
+struct MortalParts {
+    upload: Box<dyn MultipartUpload>,
+    strength: Arc<Strength>,
+}
+
+#[async_trait]
+impl MultipartUpload for MortalParts {
+    fn put_part(&mut self, bytes: PutPayload) -> UploadPart {
+        match self.strength.spend() {
+            Ok(()) => self.upload.put_part(bytes),
+            Err(killed) => Box::pin(std::future::ready(Err(killed))),
+        }
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.strength.spend()?;
+        self.upload.complete().await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        // The dead do not tidy up.
+        self.strength.spend()?;
+        self.upload.abort().await
     }
 }
 
@@ -51,7 +92,7 @@ impl ObjectStore for Mortal {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        self.spend()?;
+        self.strength.spend()?;
         self.store.put_opts(location, payload, options).await
     }
 
@@ -60,8 +101,10 @@ impl ObjectStore for Mortal {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.spend()?;
-        self.store.put_multipart_opts(location, options).await
+        self.strength.spend()?;
+        let upload = self.store.put_multipart_opts(location, options).await?;
+        let strength = Arc::clone(&self.strength);
+        Ok(Box::new(MortalParts { upload, strength }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -108,10 +151,7 @@ impl World {
             .tempdir_in(self.work.path())
             .unwrap()
             .keep();
-        let mortal = Mortal {
-            store: Arc::clone(&self.store),
-            writes_left: AtomicI64::new(writes),
-        };
+        let mortal = Mortal::new(Arc::clone(&self.store) as Arc<dyn ObjectStore>, writes);
         Registry::open(Arc::new(mortal), work).await.unwrap()
     }
 }
@@ -154,6 +194,36 @@ async fn a_first_upload_killed_at_any_write_is_ended_by_the_same_upload() {
             next.traffic(&name("m")).await.unwrap().stable,
             Some(version(1))
         );
+    }
+}
+
+#[tokio::test]
+async fn a_large_upload_killed_at_any_part_leaves_nothing_that_is_not_found() {
+    // Of 20 MiB, three parts: begun, each, ended; three more blobs, the record, the rule.
+    let large = || {
+        let mut files = files("m", "1");
+        files[3].1 = vec![9; 20 << 20];
+        files
+    };
+    for writes in 0..=10 {
+        let world = World::new();
+        let dying = world.replica(writes).await;
+        let package = try_stage(&dying, "m", &large()).await.unwrap();
+        assert_eq!(dying.commit(package, by("ann")).await.is_err(), writes < 10);
+        let next = world.replica(IMMORTAL).await;
+        assert_eq!(is_whole(&next, "m").await, usize::from(writes >= 9));
+        next.collect_garbage(Duration::ZERO).await.unwrap();
+        let left = world.store.list(None).count().await;
+        // Four blobs and the record, or all of it; or nothing.
+        let expected = match writes {
+            9 => 5,
+            10 => 6,
+            _ => 0,
+        };
+        assert_eq!(left, expected, "after {writes} writes");
+        let package = try_stage(&next, "m", &large()).await.unwrap();
+        next.commit(package, by("ann")).await.unwrap();
+        assert_eq!(is_whole(&next, "m").await, 1);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use aegis_registry::{Canary, ErrorKind, Registry, RegistryError, TrafficAction, Weight};
+use aegis_registry::{
+    Canary, ErrorKind, Registry, RegistryError, RolloutPlan, Shadow, TrafficAction, Weight,
+};
 
 use crate::support::*;
 
@@ -105,6 +107,36 @@ async fn blobs_go_when_the_last_version_that_names_them_goes() {
     assert_eq!(fixture.files("blobs").len(), 4);
     let record = registry.version(&name("m"), version(1)).await.unwrap();
     registry.materialise(&record).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_model_that_comes_back_has_no_part_of_before_it_was_deleted() {
+    let fixture = Fixture::new().await;
+    let registry = &fixture.registry;
+    push(registry, "m", "1").await;
+    push(registry, "m", "2").await;
+    push(registry, "m", "3").await;
+    registry
+        .edited(&name("m"), None, |edit| {
+            let weight = Weight::from_percent(10.0).unwrap();
+            edit.shadow = Some(Some(Shadow {
+                version: version(3),
+                weight,
+            }));
+            edit.rollout = Some(RolloutPlan {
+                version: version(2),
+                steps: vec![weight],
+                every_s: 60,
+                min_requests: 1,
+            });
+        })
+        .await
+        .unwrap();
+    registry.delete_model(&name("m"), None).await.unwrap();
+    push(registry, "m", "1").await;
+    let traffic = registry.traffic(&name("m")).await.unwrap();
+    assert_eq!(traffic.versions().collect::<Vec<_>>(), [version(4)]);
+    assert_eq!(traffic.rollout, None);
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! The registry on real folders and on a store that fails where it is told to.
+//! The registry on real folders, on S3's interface over HTTP, and on a store that fails where it is
+//! told to.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,8 +10,14 @@
 
 mod crashes;
 mod deletes;
+mod faults;
+mod fleet;
 mod integrity;
+mod rollouts;
+mod s3;
+mod signatures;
 mod support;
+mod tools;
 mod traffic;
 mod uploads;
 mod versions;

@@ -15,6 +15,35 @@ ONNX has a test case for each operator and each of its forms: a network of that 
 are due. Aegis runs those of `onnx` 1.20.0 on each backend, **through `wasi:nn` from a guest**, as a handler would.
 ";
 
+/// Written by hand, by what a developer tried.
+const REFUSED: &str = "
+## What OpenVINO must not be given by a caller
+
+Some of OpenVINO's operators believe a value that is an input of the network, and zero, a negative or a huge one ends the
+process, or reads or writes beside a tensor. The `openvino` backend loads no network in which a caller could set one:
+
+| operator | what must be a constant | else (OpenVINO 2026.4.1, processor) |
+|---|---|---|
+| `Col2Im` | `image_shape`, `block_shape` | zeros end the process, huge ones hang it |
+| `DFT` | `dft_length` | zero ends the process |
+| `GatherND` | `indices` | beyond the data: what lies there comes out, or the process ends |
+| `Range` | `delta` | zero ends the process, if not in floating point |
+| `Scatter`, `ScatterElements` | `indices` | far below zero, or more than the data has: the process ends |
+| `Split`, `SplitToSequence` | `split` | a negative length: what lies beside the data comes out |
+| `Tile` | `repeats` | some sizes spoil the memory, and the process ends later |
+
+In an IR the same holds for `Col2Im`, `DFT`, `IDFT`, `RDFT`, `IRDFT`, `GatherND`, `Range`, `ScatterElementsUpdate`, `Tile` and
+`VariadicSplit`. Constant is what is an initializer and no input, a `Constant`, or made of these alone by nodes without
+subgraphs; shapes of inputs are the caller's. The refusal names the node. With `backend = \"auto\"` an ONNX network is
+served by ONNX Runtime, where it is there.
+
+These took zeros, negative and huge values as inputs and did no harm: `Reshape`, `Slice`, `Gather`, `GatherElements`,
+`ScatterND`, `Resize`, `Upsample`, `OneHot`, `Expand`, `ConstantOfShape`, `Pad`, `TopK`, `ReduceSum`, `ReduceMean`, `ReduceMax`,
+`Squeeze`, `CumSum`, `Trilu`, `Compress`, `Div`, `Mod`, `Pow`, `BitShift`, `ReverseSequence`, `LSTM`, `GRU`, `RNN`, `RoiAlign`,
+`NonMaxSuppression`, `GridSample`, `HannWindow`, `CenterCropPad`, `AffineGrid`, `NegativeLogLikelihoodLoss`,
+`SoftmaxCrossEntropyLoss`, `RotaryEmbedding`. What is not named here was not tried.
+";
+
 /// How a backend is called in prose.
 fn title(backend: BackendKind) -> &'static str {
     match backend {
@@ -45,6 +74,7 @@ fn page() -> String {
          of these passes.\n`scripts/conformance.sh` brings the cases."
     )
     .unwrap();
+    page.push_str(REFUSED);
     for (backend, failures) in &lists {
         writeln!(page, "\n## What fails on {}\n", title(*backend)).unwrap();
         writeln!(page, "| cases | why |\n|---|---|").unwrap();

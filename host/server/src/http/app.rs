@@ -194,6 +194,8 @@ fn management(app: &Arc<App>, router: Router) -> Router {
     const VERSION: &str = "/v1/models/{model}/versions/{version}";
     const TRAFFIC: &str = "/v1/models/{model}/traffic";
     const ROLLBACK: &str = "/v1/models/{model}/rollback";
+    const DIFF: &str = "/v1/models/{model}/diff";
+    const GC: &str = "/v1/gc";
     let on = |method, endpoint, action| {
         route(
             app,
@@ -220,6 +222,8 @@ fn management(app: &Arc<App>, router: Router) -> Router {
         )
         .route(TRAFFIC, put(on("PUT", TRAFFIC, Action::SetTraffic)))
         .route(ROLLBACK, post(on("POST", ROLLBACK, Action::Rollback)))
+        .route(DIFF, get(on("GET", DIFF, Action::Diff)))
+        .route(GC, post(on("POST", GC, Action::Collect)))
 }
 
 /// A route's handler: `handle` with what all routes have in common around it.

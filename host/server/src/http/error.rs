@@ -137,9 +137,10 @@ impl From<RegistryError> for ApiError {
             ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorKind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorKind::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+            ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
+        if status.is_server_error() {
             tracing::error!(%error, "registry");
         }
         let limit = (error.kind() == ErrorKind::TooLarge).then_some(Limit::PackageBytes);
@@ -167,6 +168,12 @@ impl From<ModelsError> for ApiError {
             ModelsError::StillLoading { .. } => {
                 ApiError::new(StatusCode::GATEWAY_TIMEOUT, error.code(), error.to_string())
             }
+            ModelsError::CircuitOpen { retry_after, .. } => ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                error.code(),
+                error.to_string(),
+            )
+            .retry_after(retry_after),
             ModelsError::NoStableVersion { .. } | ModelsError::NotLoaded { .. } => ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 error.code(),

@@ -14,14 +14,21 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::follow::StoreStatus;
 
 use super::{app::App, error::ApiError, gzip};
+use crate::models::CircuitStatus;
 
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
     models: Vec<Model>,
     backends: Vec<Backend>,
+    /// Where models are kept. That it is away takes nothing from what is loaded, so it is not
+    /// unready.
+    store: StoreStatus,
 }
 
 #[derive(Serialize)]
@@ -35,8 +42,31 @@ struct Model {
     backend: Option<&'static str>,
     graphs: Vec<Graph>,
     digest: Option<String>,
+    /// Of each loaded version that has a breaker, the newest first.
+    circuits: Vec<Circuit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Circuit {
+    version: u64,
+    state: &'static str,
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+impl From<CircuitStatus> for Circuit {
+    fn from(status: CircuitStatus) -> Circuit {
+        Circuit {
+            version: status.version.get(),
+            state: status.state,
+            since: OffsetDateTime::now_utc() - status.lasts,
+            why: status.why,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -85,6 +115,7 @@ pub(crate) async fn health(
             loaded: model.loaded,
             state: model.state,
             digest: model.digest.map(|digest| digest.to_string()),
+            circuits: model.circuits.into_iter().map(Circuit::from).collect(),
             error: model.error,
         })
         .collect();
@@ -93,6 +124,7 @@ pub(crate) async fn health(
         status: status.word(),
         models,
         backends: app.backends().await.to_vec(),
+        store: app.models.store_status(),
     };
     Ok((status.code(), Json(body)).into_response())
 }

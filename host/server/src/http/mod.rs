@@ -2,6 +2,7 @@
 
 mod access;
 mod app;
+mod attempt;
 mod audit;
 mod body;
 mod body_room;
@@ -10,9 +11,12 @@ mod gzip;
 mod health;
 mod instrument;
 mod manage;
+mod outgoing;
+mod patience;
 mod predict;
 mod request_id;
 mod seldom;
+mod target;
 mod upload;
 mod upload_body;
 mod web_page;

@@ -1,5 +1,5 @@
-//! `POST /predict?identifier=NAME[&version=N]`: one prediction, from the caller's bytes to
-//! the handler's.
+//! `POST /predict?identifier=NAME[&version=N]`: one prediction, from the caller's bytes to the version that answers, and
+//! its answer back.
 
 use std::{
     sync::Arc,
@@ -7,9 +7,9 @@ use std::{
 };
 
 use aegis_inference::Priority;
-use aegis_registry::{ErrorKind, ModelName, RegistryError, Version};
-use aegis_sandbox::{Call, Failure, Fault, Outcome as Ended, Request as Prediction, Signals};
-use aegis_telemetry::{Outcome, Trace, TrapReason};
+use aegis_registry::{ErrorKind, Version};
+use aegis_sandbox::Request as Prediction;
+use aegis_telemetry::{CircuitState, Trace};
 use axum::{
     body::Body,
     extract::Request,
@@ -17,19 +17,27 @@ use axum::{
     response::Response,
 };
 
-use super::{app::App, body, error::ApiError, instrument::TRACEPARENT};
+use super::{
+    app::App,
+    attempt::{Asked, Counted, End, Run, count_refusal, refused_outcome},
+    body,
+    error::ApiError,
+    instrument::TRACEPARENT,
+    patience::patience,
+    target::Target,
+};
 use crate::{
     access::Role,
+    breaker::Passage,
     listener::Peer,
-    load::limit_label,
     models::{ModelsError, Routed},
-    traffic::{Part, shadow},
-    version::LoadedVersion,
+    traffic::Part,
 };
 
 const MODEL: HeaderName = HeaderName::from_static("aegis-model");
 const MODEL_VERSION: HeaderName = HeaderName::from_static("aegis-model-version");
 const TRAFFIC: HeaderName = HeaderName::from_static("aegis-traffic");
+const CIRCUIT: HeaderName = HeaderName::from_static("aegis-circuit");
 const PRIORITY: HeaderName = HeaderName::from_static("aegis-priority");
 
 /// Answers one prediction request.
@@ -47,59 +55,60 @@ pub(crate) async fn predict(
         body::drain(body).await;
         return Err(denied.error);
     }
-    let target = match Target::read(&parts.uri) {
-        Ok(target) => target,
+    let (target, priority, patience) = match wish(&parts.uri, &parts.headers) {
+        Ok(wish) => wish,
         Err(error) => {
             body::drain(body).await;
             return Err(error);
         }
     };
-    let priority = match priority(&parts.headers) {
-        Ok(priority) => priority,
-        Err(error) => {
-            body::drain(body).await;
-            return Err(error);
-        }
+    let inquiry = Inquiry {
+        app: &app,
+        id: &id,
+        trace: &trace,
+        headers: &parts.headers,
+        key: sticky_key(&app.config.sticky_headers, &parts.headers, &id),
+        target,
+        priority,
+        start,
+        time: patience.map_or(app.config.request_timeout, |time| {
+            time.min(app.config.request_timeout)
+        }),
     };
-    let deadline = start + app.config.request_timeout;
-    let key = sticky_key(&app.config.sticky_headers, &parts.headers, &id);
-    let routed = app
-        .models
-        .route(&target.name, target.version, key, deadline)
-        .await;
-    let Routed {
-        version,
-        part,
-        shadow,
-    } = match routed {
+    let mut routed = match inquiry.route().await {
         Ok(routed) => routed,
         Err(error) => {
             body::drain(body).await;
-            return Err(not_resolved(error));
+            let version = error.version();
+            let mut response = not_resolved(error).into_response(&id);
+            if let Some(version) = version {
+                let headers = response.headers_mut();
+                headers.insert(MODEL_VERSION, HeaderValue::from(version.get()));
+            }
+            return Ok(response);
         }
     };
-    trace.is_about(version.name.as_str(), version.version.get());
-    let asked = Asked {
-        target,
-        headers: &parts.headers,
-        body,
-        id: &id,
-        trace: &trace,
-        priority,
-        start,
-        shadow,
-    };
-    let answer = answer(&app, &version, asked).await;
+    trace.is_about(routed.version.name.as_str(), routed.version.version.get());
+    let answer = inquiry.answer(&mut routed, body).await;
     let mut response = answer.unwrap_or_else(|error| error.into_response(&id));
-    name_version(&mut response, &version, part);
+    name_version(&mut response, &routed);
     Ok(response)
+}
+
+/// What a request asks for.
+fn wish(uri: &Uri, headers: &HeaderMap) -> Result<(Target, Priority, Option<Duration>), ApiError> {
+    Ok((Target::read(uri)?, priority(headers)?, patience(headers)?))
 }
 
 /// A model that is there and does not load is the host's trouble at this hour, not the
 /// caller's.
 fn not_resolved(error: ModelsError) -> ApiError {
     match error {
-        ModelsError::Registry(error) if error.kind() != ErrorKind::Internal => error.into(),
+        ModelsError::Registry(error)
+            if !matches!(error.kind(), ErrorKind::Internal | ErrorKind::Unavailable) =>
+        {
+            error.into()
+        }
         ModelsError::Registry(_) | ModelsError::Package(_) => ApiError::new(
             axum::http::StatusCode::SERVICE_UNAVAILABLE,
             "not_loaded",
@@ -109,17 +118,127 @@ fn not_resolved(error: ModelsError) -> ApiError {
     }
 }
 
-/// A request whose version is known.
-struct Asked<'a> {
-    target: Target,
-    headers: &'a HeaderMap,
-    body: Body,
+/// A request whose body is still to come.
+struct Inquiry<'a> {
+    app: &'a App,
     id: &'a Arc<str>,
     trace: &'a Trace,
+    headers: &'a HeaderMap,
+    /// What the caller is known by.
+    key: &'a [u8],
+    target: Target,
     priority: Priority,
     start: Instant,
-    /// Who gets a copy.
-    shadow: Option<Arc<LoadedVersion>>,
+    /// After which nobody waits for an answer any more, whatever the version's own time.
+    time: Duration,
+}
+
+impl Inquiry<'_> {
+    async fn route(&self) -> Result<Routed, ModelsError> {
+        let Target { name, version, .. } = &self.target;
+        self.app
+            .models
+            .route(name, *version, self.key, self.deadline())
+            .await
+    }
+
+    fn deadline(&self) -> Instant {
+        self.start + self.time
+    }
+
+    /// The answer of the version that the request was sent to, or of another if that does not let it in any more.
+    async fn answer(self, routed: &mut Routed, body: Body) -> Result<Response, ApiError> {
+        let mut counted = Counted::new(&routed.version, self.trace);
+        let limit = self.app.config.max_body_bytes;
+        let (body, _held) = body::read(
+            self.headers,
+            body,
+            limit.min(routed.version.request_bytes),
+            self.time,
+            &self.app.bodies,
+        )
+        .await
+        .inspect_err(|error| {
+            count_refusal(&routed.version, error);
+            self.trace.ended(refused_outcome(error));
+            counted.end(refused_outcome(error));
+        })?;
+        let passage = match self.let_in(routed, body.len()).await {
+            Ok(passage) => passage,
+            Err(error) => {
+                counted.waive();
+                return Err(error);
+            }
+        };
+        counted.arrives(&routed.version);
+        let asked = Asked {
+            app: self.app,
+            id: self.id,
+            trace: self.trace,
+            priority: self.priority,
+            deadline: self.deadline().min(Instant::now() + routed.version.timeout),
+            prediction: Arc::new(Prediction {
+                id: self.id.to_string(),
+                content_type: text(self.headers.get(header::CONTENT_TYPE)),
+                headers: forwarded(self.headers, &self.app.config.forward_headers, self.trace),
+                query: self.target.rest,
+                body,
+            }),
+        };
+        let shadow = routed.shadow.take();
+        let dealt = matches!(routed.part, Part::Stable | Part::Canary);
+        let mut run = asked
+            .of(&routed.version, dealt, passage, shadow, counted)
+            .await;
+        if run.end == End::Failed
+            && let Some((stand_in, second)) = run_again(&asked, routed).await
+        {
+            (*routed, run) = (stand_in, second);
+        }
+        self.trace.ended(run.outcome);
+        run.answer
+    }
+
+    /// Leave to go in, now that the body is there: a caller who sends it slowly would keep a probe's place from all
+    /// others. Whoever lost its place to another probe meanwhile goes where it would be sent now.
+    async fn let_in(
+        &self,
+        routed: &mut Routed,
+        body_bytes: usize,
+    ) -> Result<Option<Passage>, ApiError> {
+        if let Ok(passage) = routed.admit() {
+            return Ok(passage);
+        }
+        *routed = self.route().await.map_err(not_resolved)?;
+        if body_bytes > routed.version.request_bytes {
+            return Err(body::too_large(routed.version.request_bytes));
+        }
+        routed
+            .admit()
+            .map_err(|open| not_resolved(routed.refusal(open)))
+    }
+}
+
+/// Has the next in line answer a request that a version failed: where that version's manifest says that this is safe,
+/// and while there is as much time as the next one takes lately.
+async fn run_again(asked: &Asked<'_>, failed: &Routed) -> Option<(Routed, Run)> {
+    let (stand_in, passage) = asked.app.models.stand_in(failed, asked.deadline).await?;
+    let version = &stand_in.version;
+    let left = asked.deadline.saturating_duration_since(Instant::now());
+    if left <= version.admission.service() || asked.prediction.body.len() > version.request_bytes {
+        return None;
+    }
+    tracing::warn!(
+        model = %version.name,
+        version = failed.version.version.get(),
+        request_id = %asked.id,
+        "the version failed: the request runs again on version {}",
+        version.version
+    );
+    let mut counted = Counted::new(version, asked.trace);
+    counted.arrives(version);
+    let run = asked.of(version, false, passage, None, counted).await;
+    (run.end != End::Refused).then_some((stand_in, run))
 }
 
 /// What a caller is known by: the value of the first header there of those that the operator names, else its request's
@@ -149,155 +268,6 @@ fn priority(headers: &HeaderMap) -> Result<Priority, ApiError> {
     })
 }
 
-async fn answer(
-    app: &App,
-    version: &LoadedVersion,
-    asked: Asked<'_>,
-) -> Result<Response, ApiError> {
-    let Asked {
-        target,
-        headers,
-        body,
-        id,
-        trace,
-        priority,
-        start,
-        shadow,
-    } = asked;
-    let limit = app.config.max_body_bytes.min(version.request_bytes);
-    let mut counted = Counted::new(version, trace);
-    let time = app.config.request_timeout;
-    let (body, _held) = body::read(headers, body, limit, time, &app.bodies)
-        .await
-        .inspect_err(|error| {
-            count_refusal(version, error);
-            counted.end(refused_outcome(error), None);
-        })?;
-    let arrived = Instant::now();
-    let deadline = (start + app.config.request_timeout).min(arrived + version.timeout);
-    let mut span = trace.span("admission");
-    let admitted = version.admission.enter(deadline).await;
-    let _permit = admitted.map_err(|refusal| {
-        let error = ApiError::from(refusal);
-        span.fail(error.code);
-        count_refusal(version, &error);
-        counted.end(refused_outcome(&error), Some(arrived.elapsed()));
-        error
-    })?;
-    drop(span);
-    let call = Call {
-        request_id: Arc::clone(id),
-        deadline: Some(deadline),
-        priority,
-        trace: trace.clone(),
-    };
-    let prediction = Arc::new(Prediction {
-        id: id.to_string(),
-        content_type: text(headers.get(header::CONTENT_TYPE)),
-        headers: forwarded(headers, &app.config.forward_headers, trace),
-        query: target.rest,
-        body,
-    });
-    let copy = shadow.map(|shadow| shadow::send(shadow, &call, &prediction, app.bodies.hold()));
-    let Ended {
-        result,
-        signals,
-        refusals,
-        instantiate,
-    } = version.predictor.predict(&call, prediction).await;
-    if let Some(copy) = copy {
-        copy.compare_with(&result);
-    }
-    if let Some(took) = instantiate {
-        version.metrics.instantiated(took);
-    }
-    for (limit, times) in refusals.iter() {
-        version.metrics.refused(limit_label(limit), times);
-    }
-    report(version, id, &signals);
-    let (outcome, answer) = match result {
-        Ok(Ok(response)) => match to_http(response, app, version, id) {
-            Ok(response) => (Outcome::Ok, Ok(response)),
-            Err(error) if error.code == "no_room" => {
-                count_refusal(version, &error);
-                (Outcome::Overloaded, Err(error))
-            }
-            Err(error) => (Outcome::HandlerError, Err(error)),
-        },
-        Ok(Err(failure)) => {
-            if let Failure::Internal(message) = &failure {
-                tracing::error!(
-                    model = %version.name,
-                    version = version.version.get(),
-                    request_id = %id,
-                    "the handler reported: {message}"
-                );
-            }
-            let outcome = failure_outcome(&failure);
-            let mut error = ApiError::from(failure);
-            if outcome == Outcome::Overloaded {
-                error = error.retry_after(version.admission.retry_after());
-            }
-            (outcome, Err(error))
-        }
-        Err(fault) => {
-            if let Some(reason) = trap_reason(&fault) {
-                version.metrics.trap(reason);
-            }
-            (fault_outcome(&fault), Err(ApiError::from(fault)))
-        }
-    };
-    counted.end(outcome, Some(arrived.elapsed()));
-    answer
-}
-
-/// Which model a request is for, and the query that is left for the handler.
-#[derive(Debug, PartialEq)]
-struct Target {
-    name: ModelName,
-    version: Option<Version>,
-    rest: Vec<(String, String)>,
-}
-
-impl Target {
-    fn read(uri: &Uri) -> Result<Target, ApiError> {
-        let mut name = None;
-        let mut version = None;
-        let mut rest = Vec::new();
-        let query = uri.query().unwrap_or_default();
-        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-            let slot = match &*key {
-                "identifier" => &mut name,
-                "version" => &mut version,
-                _ => {
-                    rest.push((key.into_owned(), value.into_owned()));
-                    continue;
-                }
-            };
-            if slot.replace(value).is_some() {
-                return Err(ApiError::bad_request(
-                    "repeated_parameter",
-                    format!("query parameter `{key}` is given twice; give it once"),
-                ));
-            }
-        }
-        let Some(name) = name else {
-            return Err(ApiError::bad_request(
-                "missing_identifier",
-                "the query parameter `identifier` names the model: POST /predict?identifier=NAME",
-            ));
-        };
-        Ok(Target {
-            name: name.parse().map_err(RegistryError::from)?,
-            version: version
-                .map(|version| version.parse())
-                .transpose()
-                .map_err(RegistryError::from)?,
-            rest,
-        })
-    }
-}
-
 fn text(value: Option<&HeaderValue>) -> Option<String> {
     value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
@@ -322,277 +292,27 @@ fn forwarded(headers: &HeaderMap, names: &[String], trace: &Trace) -> Vec<(Strin
     forwarded
 }
 
-/// The most headers of a handler that are sent. Their bytes are bounded in the sandbox;
-/// usual clients read a hundred headers, those of the host among them.
-const MAX_HEADERS: usize = 64;
-
-/// The handler's response as HTTP. A content type that cannot be sent, or more headers than
-/// are sent, is the handler's error; a header that may not be is left out, with a line in
-/// the log.
-fn to_http(
-    response: aegis_sandbox::Response,
-    app: &App,
-    version: &LoadedVersion,
-    id: &str,
-) -> Result<Response, ApiError> {
-    let headers = response.headers.len();
-    if headers > MAX_HEADERS {
-        let message = format!(
-            "the handler's response has {headers} headers, and {MAX_HEADERS} are sent at most"
-        );
-        return Err(unsendable(version, id, "response_too_large", message));
-    }
-    let content_type = HeaderValue::try_from(response.content_type).map_err(|_| {
-        let message = "the model's handler answered with a content type that cannot be sent";
-        unsendable(version, id, "handler_error", message.to_owned())
-    })?;
-    let mut http = Response::new(app.bodies.answer(response.body)?);
-    http.headers_mut()
-        .insert(header::CONTENT_TYPE, content_type);
-    for (name, value) in response.headers {
-        match (HeaderName::try_from(&name), HeaderValue::try_from(value)) {
-            (Ok(parsed), Ok(value)) if may_set(&parsed) => {
-                http.headers_mut().append(parsed, value);
-            }
-            _ => tracing::warn!(
-                model = %version.name,
-                version = version.version.get(),
-                request_id = %id,
-                header = %name.escape_debug(),
-                "a header that the handler set is not sent"
-            ),
-        }
-    }
-    Ok(http)
-}
-
-fn unsendable(version: &LoadedVersion, id: &str, code: &'static str, message: String) -> ApiError {
-    tracing::error!(
-        model = %version.name,
-        version = version.version.get(),
-        request_id = %id,
-        "{message}"
-    );
-    ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, code, message)
-}
-
-/// Whether a handler may set this header: not those that frame the message (RFC 9110,
-/// 7.6.1), and not those that the host answers for.
-fn may_set(name: &HeaderName) -> bool {
-    const HOSTS: [HeaderName; 12] = [
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::DATE,
-        header::SERVER,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::SET_COOKIE,
-        super::request_id::REQUEST_ID,
-        TRACEPARENT,
-    ];
-    let name_str = name.as_str();
-    !HOSTS.contains(name)
-        && name_str != "keep-alive"
-        && !name_str.starts_with("proxy-")
-        && !name_str.starts_with("aegis-")
-}
-
-fn name_version(response: &mut Response, version: &LoadedVersion, part: Part) {
-    let headers = response.headers_mut();
+/// Says who answered, in what part, and whose breakers had a say in it.
+fn name_version(response: &mut Response, routed: &Routed) {
+    let (version, headers) = (&routed.version, response.headers_mut());
     if let Ok(name) = HeaderValue::from_str(version.name.as_str()) {
         headers.insert(MODEL, name);
     }
     headers.insert(MODEL_VERSION, HeaderValue::from(version.version.get()));
-    headers.insert(TRAFFIC, HeaderValue::from_static(part.name()));
-}
-
-/// Safety flags into metrics, and what was signalled into the log.
-fn report(version: &LoadedVersion, id: &str, signals: &Signals) {
-    for flag in &signals.flags {
-        version.metrics.safety_flag(flag);
-    }
-    if !signals.flags.is_empty() {
-        tracing::info!(
-            model = %version.name,
-            version = version.version.get(),
-            request_id = %id,
-            flags = ?signals.flags,
-            "safety flags"
-        );
-    }
-    if !signals.values.is_empty() {
-        tracing::debug!(
-            model = %version.name,
-            version = version.version.get(),
-            request_id = %id,
-            values = ?signals.values,
-            "values"
-        );
+    headers.insert(TRAFFIC, HeaderValue::from_static(routed.part.name()));
+    if let Some(circuits) = circuits(&routed.circuits) {
+        headers.insert(CIRCUIT, circuits);
     }
 }
 
-/// Counts the limit that turned a request away before its handler saw it.
-fn count_refusal(version: &LoadedVersion, error: &ApiError) {
-    if let Some(limit) = error.limit {
-        version.metrics.refused(limit, 1);
+/// `2 open, 1 half-open`; nothing where all are closed.
+fn circuits(circuits: &[(Version, CircuitState)]) -> Option<HeaderValue> {
+    if circuits.is_empty() {
+        return None;
     }
-}
-
-/// Counts a request's outcome once, and tells its trace; cancelled if its caller goes away first.
-struct Counted<'a> {
-    version: &'a LoadedVersion,
-    trace: &'a Trace,
-    ended: bool,
-}
-
-impl<'a> Counted<'a> {
-    fn new(version: &'a LoadedVersion, trace: &'a Trace) -> Counted<'a> {
-        Counted {
-            version,
-            trace,
-            ended: false,
-        }
-    }
-
-    fn end(&mut self, outcome: Outcome, latency: Option<Duration>) {
-        self.ended = true;
-        self.trace.ended(outcome);
-        self.version
-            .metrics
-            .request(outcome, latency.unwrap_or_default());
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end(Outcome::Cancelled, None);
-        }
-    }
-}
-
-fn refused_outcome(error: &ApiError) -> Outcome {
-    match error.code {
-        "body_too_large" => Outcome::TooLarge,
-        "overloaded" | "no_room" => Outcome::Overloaded,
-        "timeout" | "request_timeout" => Outcome::Timeout,
-        "incomplete_body" => Outcome::Cancelled,
-        _ => Outcome::Rejected,
-    }
-}
-
-fn failure_outcome(failure: &Failure) -> Outcome {
-    match failure {
-        Failure::InvalidInput(_) => Outcome::InvalidInput,
-        Failure::UnsupportedMediaType(_) => Outcome::UnsupportedMediaType,
-        Failure::TooLarge(_) => Outcome::TooLarge,
-        Failure::Overloaded(_) => Outcome::Overloaded,
-        Failure::NotReady(_) => Outcome::NotReady,
-        Failure::Timeout(_) => Outcome::Timeout,
-        Failure::Internal(_) => Outcome::HandlerError,
-    }
-}
-
-fn fault_outcome(fault: &Fault) -> Outcome {
-    match fault {
-        Fault::Trap { .. } => Outcome::Trap,
-        Fault::OutOfMemory { .. } => Outcome::OutOfMemory,
-        Fault::Timeout { .. } => Outcome::Timeout,
-        Fault::NoFreeInstance { .. } | Fault::HostMemory { .. } => Outcome::Overloaded,
-        Fault::ResponseTooLarge { .. } | Fault::NoSuchExport { .. } => Outcome::HandlerError,
-    }
-}
-
-/// The sandbox's word for a trap as the metrics'.
-fn trap_reason(fault: &Fault) -> Option<TrapReason> {
-    let word = match fault {
-        Fault::Trap { reason, .. } => reason.as_str(),
-        Fault::OutOfMemory { .. } => TrapReason::MemoryLimit.as_str(),
-        Fault::Timeout { .. } => TrapReason::TimeLimit.as_str(),
-        _ => return None,
-    };
-    let known = TrapReason::ALL.iter().find(|known| known.as_str() == word);
-    Some(*known.unwrap_or(&TrapReason::Other))
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn read(query: &str) -> Result<Target, ApiError> {
-        Target::read(&format!("/predict?{query}").parse().unwrap())
-    }
-
-    #[test]
-    fn the_hosts_parameters_are_taken_and_the_rest_is_the_handlers() {
-        let target = read("a=1&identifier=digits&version=3&b=%20x").unwrap();
-        assert_eq!(target.name.as_str(), "digits");
-        assert_eq!(target.version, Some(Version::new(3).unwrap()));
-        let rest = [("a", "1"), ("b", " x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        assert_eq!(target.rest, rest);
-    }
-
-    #[test]
-    fn a_target_that_makes_no_sense_has_its_own_code() {
-        for (query, code) in [
-            ("", "missing_identifier"),
-            ("identifier=", "invalid_model_name"),
-            ("identifier=../etc", "invalid_model_name"),
-            ("identifier=a&identifier=b", "repeated_parameter"),
-            ("identifier=a&version=0", "invalid_version"),
-            ("identifier=a&version=latest", "invalid_version"),
-        ] {
-            assert_eq!(read(query).unwrap_err().code, code, "{query}");
-        }
-    }
-
-    #[test]
-    fn every_trap_reason_of_the_sandbox_is_one_of_the_metrics() {
-        for reason in aegis_sandbox::TrapReason::ALL {
-            assert!(
-                TrapReason::ALL
-                    .iter()
-                    .any(|known| known.as_str() == reason.as_str()),
-                "{reason:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_limit_of_the_sandbox_is_one_of_the_metrics() {
-        for limit in aegis_sandbox::Limit::ALL {
-            assert_eq!(limit_label(*limit).as_str(), limit.as_str());
-        }
-    }
-
-    #[test]
-    fn a_handler_cannot_set_what_the_host_answers_for() {
-        for name in [
-            "content-length",
-            "transfer-encoding",
-            "x-request-id",
-            "traceparent",
-            "aegis-model",
-            "proxy-authenticate",
-            "set-cookie",
-        ] {
-            assert!(!may_set(&name.parse().unwrap()), "{name}");
-        }
-        assert!(may_set(&"cache-control".parse().unwrap()));
-    }
-
-    proptest! {
-        #[test]
-        fn no_query_makes_the_reader_panic(query in "[ -~]{0,80}") {
-            if let Ok(uri) = format!("/predict?{query}").parse::<Uri>() {
-                let _ = Target::read(&uri);
-            }
-        }
-    }
+    let words: Vec<_> = circuits
+        .iter()
+        .map(|(version, state)| format!("{version} {}", state.name()))
+        .collect();
+    HeaderValue::try_from(words.join(", ")).ok()
 }

@@ -5,8 +5,12 @@
 //! dropping a version never touches what is in flight. Changes of one model are made one
 //! at a time, behind a lock that requests never take.
 
+mod elsewhere;
 mod entry;
+mod error;
+mod rollout;
 mod routing;
+mod unload;
 
 use std::{
     collections::HashMap,
@@ -19,24 +23,27 @@ use std::{
 
 use aegis_inference::{Graph, Runtime};
 use aegis_registry::{
-    CommitMeta, Digest, ErrorKind, Manifest, Model, ModelName, Package, Registry, RegistryError,
-    Upload, UploadLimits, Version, VersionRecord,
+    Collected, CommitMeta, Digest, Manifest, Model, ModelName, Package, Registry, RegistryError,
+    SignatureState, Traffic, Upload, UploadLimits, Version, VersionDiff, VersionRecord,
     manifest::{EffectiveLimits, Limits},
 };
 use aegis_sandbox::{GraphLoader, PrepareReport, Sandbox};
 use aegis_telemetry::{GaugeHandle, Telemetry, UnloadReason};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::RwLock;
-use thiserror::Error;
 
-pub use entry::ModelStatus;
+pub use entry::{CircuitStatus, ModelStatus};
 use entry::{Entry, LoadFailure};
+pub use error::ModelsError;
 pub(crate) use routing::Routed;
 
 use crate::{
+    breaker::Kept,
     config::ServerConfig,
+    follow::StoreWatch,
     graph_bytes::BytesLoader,
-    load::{Loader, PackageLoadError},
+    graph_check::Passed,
+    load::{Checked, Loader},
     predictor::Predictor,
     residency::{Candidate, LOADS_AT_ONCE, LastUse, Residency},
     sessions::Sessions,
@@ -46,10 +53,6 @@ use crate::{
 
 /// How long after a failed load the next request may try again.
 const RETRY_LOAD: Duration = Duration::from_secs(10);
-
-/// How long after finding everything in use that is over the memory budget it is looked at
-/// again: requests are over by then, most of them.
-const TRIM_AGAIN: Duration = Duration::from_millis(100);
 
 /// The models. Cheap to clone.
 #[derive(Clone)]
@@ -63,66 +66,16 @@ struct Inner {
     prewarm: bool,
     upload_limits: UploadLimits,
     residency: Residency,
+    give_back: Option<fn()>,
     entries: RwLock<HashMap<ModelName, Arc<Entry>>>,
     started: AtomicBool,
     /// The series of `aegis_models_resident_bytes`.
     resident: OnceLock<GaugeHandle>,
     /// Whether a task waits for what is over the budget to come out of use.
     trimming: AtomicBool,
-}
-
-/// Why a model does not answer or does not change.
-#[derive(Debug, Error)]
-pub enum ModelsError {
-    /// The registry's word.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// A package that does not work.
-    #[error(transparent)]
-    Package(#[from] PackageLoadError),
-    /// The model is there and no version of it is stable.
-    #[error("model `{name}` has no stable version; promote one, or ask for a version")]
-    NoStableVersion {
-        /// The model.
-        name: ModelName,
-    },
-    /// The version did not load and it is too soon to try again.
-    #[error("version {version} of model `{name}` is not loaded: {message}")]
-    NotLoaded {
-        /// The model.
-        name: ModelName,
-        /// The version.
-        version: Version,
-        /// Why it did not load.
-        message: String,
-        /// The code of that reason.
-        code: &'static str,
-    },
-    /// The request's time ran out while the version was being loaded, which goes on.
-    #[error(
-        "model `{name}` was still being loaded when the request's time ran out; it is loaded for the next"
-    )]
-    StillLoading {
-        /// The model.
-        name: ModelName,
-    },
-}
-
-impl ModelsError {
-    /// The stable code of the error in HTTP answers.
-    pub fn code(&self) -> &'static str {
-        match self {
-            ModelsError::Registry(error) => error.code(),
-            ModelsError::Package(error) => error.code(),
-            ModelsError::NoStableVersion { .. } => "no_stable_version",
-            ModelsError::NotLoaded { .. } => "not_loaded",
-            ModelsError::StillLoading { .. } => "timeout",
-        }
-    }
-
-    fn is_not_found(&self) -> bool {
-        matches!(self, ModelsError::Registry(error) if error.kind() == ErrorKind::NotFound)
-    }
+    /// Whether memory is about to be given back.
+    giving_back: AtomicBool,
+    store: Arc<StoreWatch>,
 }
 
 /// What publishing a package did.
@@ -162,6 +115,8 @@ impl Models {
             runtime,
             graph_loader,
             sessions: Sessions::default(),
+            passed: Passed::new(),
+            breakers: Kept::default(),
             telemetry,
             ceilings: config.ceilings,
         };
@@ -171,6 +126,7 @@ impl Models {
                 loader,
                 residency: Residency::new(config.memory_budget),
                 prewarm: config.prewarm_model,
+                give_back: config.give_back,
                 upload_limits: UploadLimits {
                     max_total_bytes: config.max_upload_bytes,
                     max_part_bytes: config.max_upload_bytes,
@@ -179,7 +135,9 @@ impl Models {
                 entries: RwLock::new(HashMap::new()),
                 started: AtomicBool::new(false),
                 trimming: AtomicBool::new(false),
+                giving_back: AtomicBool::new(false),
                 resident: OnceLock::new(),
+                store: Arc::new(StoreWatch::default()),
             }),
         };
         let inner = Arc::downgrade(&models.inner);
@@ -187,6 +145,10 @@ impl Models {
         let resident = metrics
             .resident_bytes(move || inner.upgrade().map_or(0, |inner| inner.resident_bytes()));
         let _ = models.inner.resident.set(resident);
+        let store = Arc::downgrade(&models.inner.store);
+        let reachable = metrics
+            .store_reachable(move || store.upgrade().is_some_and(|store| store.is_reachable()));
+        let _ = models.inner.store.series.set(reachable);
         models
     }
 
@@ -198,7 +160,8 @@ impl Models {
         for model in self.inner.registry.models().await? {
             let entry = self.entry_or_new(&model.name);
             let rule = Rule::from(&model.traffic);
-            entry.state.write().rule = rule;
+            entry.learn(model.versions.iter().map(|record| record.version));
+            self.let_go(entry.obey(&model.traffic), UnloadReason::Replaced);
             for version in rule.versions() {
                 stables.push((Arc::clone(&entry), version));
             }
@@ -301,8 +264,13 @@ impl Models {
         who: Option<String>,
     ) -> Result<PublishOutcome, ModelsError> {
         let checked = self.inner.loader.check(package.dir()).await?;
+        let Checked {
+            handler,
+            warnings: found,
+            tried,
+        } = checked;
         let (limits, mut warnings) = self.limits_of(package.dir().manifest());
-        warnings.extend(checked.warnings);
+        warnings.extend(found);
         let commit = self
             .inner
             .registry
@@ -310,6 +278,7 @@ impl Models {
             .await?;
         let record = commit.record;
         let entry = self.entry_or_new(&record.name);
+        entry.learn([record.version]);
         let traffic = self.inner.registry.traffic(&record.name).await?;
         let serving = if promote {
             self.promote(&record.name, record.version, who.as_deref())
@@ -317,11 +286,14 @@ impl Models {
             true
         } else if traffic.stable == Some(record.version) {
             self.load(&entry, record.version).await?;
-            self.let_go(entry.obey(Rule::from(&traffic)), UnloadReason::Replaced);
+            self.let_go(entry.obey(&traffic), UnloadReason::Replaced);
             true
         } else {
             false
         };
+        // If the version serves, it has found the weights that were loaded to try it.
+        drop(tried);
+        self.inner.store.note_change();
         tracing::info!(
             model = %record.name,
             version = %record.version,
@@ -334,7 +306,7 @@ impl Models {
             record,
             created: commit.created,
             serving,
-            handler: checked.handler,
+            handler,
             limits,
             warnings,
         })
@@ -365,11 +337,13 @@ impl Models {
             .registry
             .delete_version(name, version, who)
             .await?;
-        self.inner.loader.sessions.forget(name, Some(version));
         let entry = self.inner.entries.read().get(name).cloned();
         if let Some(entry) = entry {
+            // A load that is under way ends first, and what it loaded goes too.
+            let _changing = entry.changing.lock().await;
             self.let_go(entry.unload(version), UnloadReason::Deleted);
         }
+        self.inner.loader.forget(name, Some(version));
         Ok(())
     }
 
@@ -383,12 +357,7 @@ impl Models {
         // A deletion that was cut off may have been ended behind our back: then the model
         // is gone from the registry and not from here.
         if matches!(deleted, Ok(()) | Err(RegistryError::ModelNotFound { .. })) {
-            let entry = self.inner.entries.write().remove(name);
-            if let Some(entry) = entry {
-                let gone = std::mem::take(&mut entry.state.write().loaded);
-                self.let_go(gone, UnloadReason::Deleted);
-            }
-            self.inner.loader.sessions.forget(name, None);
+            self.forget(name).await;
         }
         Ok(deleted?)
     }
@@ -401,6 +370,30 @@ impl Models {
     /// What the registry has, of all models.
     pub async fn list(&self) -> Result<Vec<Model>, ModelsError> {
         Ok(self.inner.registry.models().await?)
+    }
+
+    /// What is different in version `to` of a model, compared with version `from`.
+    pub async fn diff(
+        &self,
+        name: &ModelName,
+        from: Version,
+        to: Version,
+    ) -> Result<VersionDiff, ModelsError> {
+        Ok(self.inner.registry.diff(name, from, to).await?)
+    }
+
+    /// Whose signature a version has.
+    pub async fn signature(&self, record: &VersionRecord) -> Result<SignatureState, ModelsError> {
+        Ok(self.inner.registry.signature(record).await?)
+    }
+
+    /// Removes from the store what nobody needs, or only says what that would be.
+    pub async fn collect(&self, grace: Duration, dry_run: bool) -> Result<Collected, ModelsError> {
+        let registry = &self.inner.registry;
+        Ok(match dry_run {
+            true => registry.find_garbage(grace).await?,
+            false => registry.collect_garbage(grace).await?,
+        })
     }
 
     /// Serves `predictor` as a model of its own beside the registry's: the benchmark's way
@@ -424,22 +417,25 @@ impl Models {
             predictor,
             graphs: Vec::new(),
             admission,
-            metrics,
+            metrics: Arc::new(metrics),
+            breaker: None,
+            idempotent: false,
             timeout,
             request_bytes: usize::MAX,
             bytes: 0,
+            weights: Vec::new(),
             last_use: LastUse::now(),
+            observed: Arc::default(),
+            _concurrency_limit: None,
             _queue_depth: telemetry
                 .inference()
                 .queue_depth(name.as_str(), move || depth.waiting() as u64),
         });
         let entry = self.entry_or_new(name);
         self.let_go(entry.insert(Arc::clone(&loaded)), UnloadReason::Replaced);
-        let rule = Rule {
-            stable: Some(version),
-            ..Rule::default()
-        };
-        self.let_go(entry.obey(rule), UnloadReason::Replaced);
+        let mut traffic = Traffic::default();
+        traffic.stable = Some(version);
+        self.let_go(entry.obey(&traffic), UnloadReason::Replaced);
     }
 
     /// The graphs of a model's stable version, if that is loaded: for comparing on the very
@@ -498,67 +494,6 @@ impl Models {
                 }
                 Err(error)
             }
-        }
-    }
-
-    /// Unloads the least recently used versions while all together are over the memory budget.
-    /// One that a request holds stays, and so does the one just loaded, for its caller: they
-    /// are looked at again.
-    fn make_room(&self) {
-        if self.within_budget() || self.inner.trimming.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let inner = Arc::downgrade(&self.inner);
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(TRIM_AGAIN).await;
-                let Some(inner) = inner.upgrade() else {
-                    return;
-                };
-                let models = Models { inner };
-                if models.within_budget() {
-                    models.inner.trimming.store(false, Ordering::Release);
-                    return;
-                }
-            }
-        });
-    }
-
-    /// Unloads what can be spared, and says whether that is enough.
-    fn within_budget(&self) -> bool {
-        let mut gone = Vec::new();
-        let enough = self.inner.residency.make_room(
-            || self.inner.candidates(),
-            |(entry, version)| {
-                let given_up = entry.give_up(version);
-                let done = given_up.is_some();
-                gone.extend(given_up);
-                done
-            },
-        );
-        self.let_go(gone, UnloadReason::Budget);
-        enough
-    }
-
-    /// Counts versions that were unloaded and drops them: on a thread of their own, as native
-    /// libraries take their time. Those that requests hold live until these end.
-    fn let_go(&self, gone: Vec<Arc<LoadedVersion>>, reason: UnloadReason) {
-        if gone.is_empty() {
-            return;
-        }
-        for version in &gone {
-            version.metrics.loaded(false);
-            self.inner.loader.telemetry.inference().unloaded(reason);
-            tracing::info!(
-                model = %version.name,
-                version = version.version.get(),
-                %reason,
-                "version unloaded"
-            );
-        }
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(gone))),
-            Err(_) => drop(gone),
         }
     }
 

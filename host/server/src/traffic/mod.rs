@@ -1,10 +1,14 @@
 //! Which version a request goes to: by the model's rule and a key of the caller's. Here is the choice; loading versions,
 //! and passing by those that are unwell, is the business of [`crate::models`].
 
+pub(crate) mod likeness;
+mod passed;
 pub(crate) mod shadow;
 
 use aegis_registry::{Canary, ModelName, Shadow, Traffic, Version, Weight};
 use sha2::{Digest as _, Sha256};
+
+pub(crate) use passed::{NobodyAnswers, Passed};
 
 /// A model's traffic rule as requests need it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,13 +8,10 @@ use std::{sync::Arc, time::Instant};
 use aegis_inference::Priority;
 use aegis_sandbox::{Call, Failure, Fault, Request, Response};
 use aegis_telemetry::{ShadowResult, Trace};
-use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::likeness::{self, Likeness};
 use crate::{http::Held, version::LoadedVersion};
-
-/// How far numbers of two JSON answers may be apart, of the greater of them, and still be close.
-const TOLERANCE: f64 = 1e-3;
 
 /// A copy that is under way. Dropped without a word, as when the caller goes away, it is counted as not compared.
 pub(crate) struct Copied(Option<oneshot::Sender<Answer>>);
@@ -111,39 +108,12 @@ fn compare(right: &Answer, shadow: &Answer) -> ShadowResult {
                 content_type: other,
                 body: shadow,
             },
-        ) if one == other => {
-            let parsed = (
-                serde_json::from_slice::<Value>(right),
-                serde_json::from_slice::<Value>(shadow),
-            );
-            match parsed {
-                (Ok(right), Ok(shadow)) if close(&right, &shadow) => ShadowResult::Close,
-                _ => ShadowResult::Different,
-            }
-        }
+        ) if one == other => match likeness::bodies(right, shadow) {
+            Likeness::Same => ShadowResult::Same,
+            Likeness::Close => ShadowResult::Close,
+            Likeness::Different => ShadowResult::Different,
+        },
         _ => ShadowResult::Different,
-    }
-}
-
-/// Whether two JSON values are the same but for small differences of numbers.
-fn close(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Number(one), Value::Number(other)) => {
-            let (Some(one), Some(other)) = (one.as_f64(), other.as_f64()) else {
-                return one == other;
-            };
-            (one - other).abs() <= TOLERANCE * one.abs().max(other.abs()).max(TOLERANCE)
-        }
-        (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| close(one, other))
-        }
-        (Value::Object(one), Value::Object(other)) => {
-            one.len() == other.len()
-                && one
-                    .iter()
-                    .all(|(key, value)| other.get(key).is_some_and(|other| close(value, other)))
-        }
-        (one, other) => one == other,
     }
 }
 

@@ -12,9 +12,10 @@ use tokio::sync::{oneshot, watch};
 
 use super::config::OtlpConfig;
 use super::exporters::{self, Exporters};
-use super::metrics_out::{MetricsOut, SharedReader};
+use super::metrics_out::MetricsOut;
 use super::span_queue::SpanQueue;
 use super::spans_out::SpansOut;
+use crate::group::Groups;
 use crate::label;
 use crate::table::metric;
 use crate::telemetry::{TelemetryError, counter};
@@ -67,7 +68,7 @@ impl Export {
         config: OtlpConfig,
         resource: Resource,
         queue: Arc<SpanQueue>,
-        reader: SharedReader,
+        groups: Groups,
         metrics: &ExportMetrics,
     ) -> Result<Self, TelemetryError> {
         let setup = |error: &dyn fmt::Display| TelemetryError::Setup(format!("OTLP: {error}"));
@@ -90,7 +91,7 @@ impl Export {
             failed: metrics.spans.bind(&outcome_label("failed")),
         };
         let metrics = MetricsOut {
-            reader,
+            groups,
             exporter: exporters.metrics,
             timeout: config.timeout,
             interval: config.interval,

@@ -1,5 +1,6 @@
 //! Exports the metrics every so often. They are read as Prometheus' scrapes read them, from one
-//! aggregation: a reader of its own would count everything twice.
+//! aggregation: a reader of its own would count everything twice. Each group of series is a message of its own, as
+//! the SDK has no way to put two together.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::seldom::Seldom;
+use crate::group::Groups;
 
 /// Prometheus' reader, for others to read as well. Nothing is taken by reading: both see totals.
 #[derive(Clone, Debug)]
@@ -50,7 +52,7 @@ impl MetricReader for SharedReader {
 }
 
 pub(super) struct MetricsOut {
-    pub(super) reader: SharedReader,
+    pub(super) groups: Groups,
     pub(super) exporter: MetricExporter,
     /// The longest that one export may take.
     pub(super) timeout: Duration,
@@ -78,17 +80,7 @@ impl MetricsOut {
     }
 
     async fn export(&self, failures: &mut Seldom) {
-        let mut metrics = ResourceMetrics::default();
-        let exported = match self.reader.collect(&mut metrics) {
-            Ok(()) => {
-                let export = tokio::time::timeout(self.timeout * 2, self.exporter.export(&metrics));
-                export
-                    .await
-                    .unwrap_or(Err(OTelSdkError::Timeout(self.timeout * 2)))
-            }
-            Err(error) => Err(error),
-        };
-        match exported {
+        match self.export_all().await {
             Ok(()) => self.ok.add(1),
             Err(error) => {
                 self.failed.add(1);
@@ -97,5 +89,18 @@ impl MetricsOut {
                 }
             }
         }
+    }
+
+    /// Ends at the first failure: a collector that is away is not asked again for each of a thousand models.
+    async fn export_all(&self) -> OTelSdkResult {
+        for group in self.groups.all() {
+            let mut metrics = ResourceMetrics::default();
+            group.reader().collect(&mut metrics)?;
+            let export = tokio::time::timeout(self.timeout * 2, self.exporter.export(&metrics));
+            export
+                .await
+                .unwrap_or(Err(OTelSdkError::Timeout(self.timeout * 2)))?;
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! metrics and log lines to look at.
 
 mod answer;
+mod callers;
 mod collector;
 mod command;
 mod lines;
@@ -10,6 +11,7 @@ mod package;
 mod raw;
 mod server;
 mod sink;
+mod store_wire;
 mod tokens;
 
 use std::{
@@ -20,6 +22,7 @@ use std::{
 use serde_json::Value;
 
 pub(crate) use answer::Answer;
+pub(crate) use callers::{Callers, Tally};
 pub(crate) use collector::Collector;
 pub(crate) use command::{Aegis, complained, said};
 pub(crate) use metrics::Metrics;
@@ -27,10 +30,11 @@ pub(crate) use package::{Package, network_file, package_on, read as file};
 pub(crate) use raw::Raw;
 pub(crate) use server::{BINARY, Server, Start, send};
 pub(crate) use sink::{Received, SpanSeen};
+pub(crate) use store_wire::{Fate, StoreWire};
 pub(crate) use tokens::Tokens;
 
 /// How long anything may take to come about, on a machine with other work.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The repository's folder.
 pub(crate) fn root() -> PathBuf {
@@ -97,12 +101,17 @@ fn rotel() -> bool {
 
 /// Prometheus' own checker, from the path. Where it must be, its absence fails.
 pub(crate) fn promtool() -> Option<PathBuf> {
+    tool_on_path("promtool", "k8s-tools.sh")
+}
+
+/// A program from the path. Where it must be, its absence fails.
+pub(crate) fn tool_on_path(name: &str, script: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
-        .map(|folder| folder.join("promtool"))
+        .map(|folder| folder.join(name))
         .find(|file| file.is_file());
     if found.is_none() {
-        missing("there is no promtool on the path", "k8s-tools.sh");
+        missing(&format!("there is no {name} on the path"), script);
     }
     found
 }

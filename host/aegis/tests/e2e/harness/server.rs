@@ -20,7 +20,9 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_aegis");
 #[derive(Default)]
 pub(crate) struct Start {
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
     data: Option<PathBuf>,
+    listen: Option<String>,
 }
 
 impl Start {
@@ -42,6 +44,23 @@ impl Start {
         }
         let models = root().join("models");
         self.flag("--models", models.to_str().expect("UTF-8"))
+    }
+
+    /// A replica of the fleet on this store, which its variables lead to, that looks at it often.
+    pub(crate) fn replica(self, store: &str, variables: Vec<(String, String)>) -> Start {
+        self.store(store, variables).flag("--store-poll-ms", "200")
+    }
+
+    /// On this store, which its variables lead to.
+    pub(crate) fn store(mut self, store: &str, variables: Vec<(String, String)>) -> Start {
+        self.variables.extend(variables);
+        self.flag("--store", store)
+    }
+
+    /// On this address, not on a free port.
+    pub(crate) fn listening_on(mut self, address: &str) -> Start {
+        self.listen = Some(address.to_owned());
+        self
     }
 
     /// On a data folder that somebody else keeps.
@@ -71,7 +90,8 @@ impl Start {
             }
         }
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen"])
+            .arg(self.listen.as_deref().unwrap_or("127.0.0.1:0"))
             .args(if self.flags.iter().any(|flag| flag == "--log-format") {
                 [].as_slice()
             } else {
@@ -80,6 +100,7 @@ impl Start {
             .arg("--data")
             .arg(&data)
             .args(&self.flags)
+            .envs(self.variables)
             .current_dir(root())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -11,7 +11,7 @@ use std::{
 use opentelemetry_proto::tonic::{
     collector::{metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest},
     common::v1::{KeyValue, any_value::Value},
-    metrics::v1::{Metric, metric::Data, number_data_point::Value as Number},
+    metrics::v1::{Metric, NumberDataPoint, metric::Data, number_data_point::Value as Number},
 };
 use prost::Message as _;
 
@@ -38,8 +38,9 @@ pub(crate) struct Received(Arc<Mutex<Kept>>);
 #[derive(Default)]
 struct Kept {
     spans: Vec<SpanSeen>,
-    /// The latest of each.
-    metrics: BTreeMap<String, Metric>,
+    /// The latest of each, by name and the model and version that its message is about: of what is
+    /// counted, each has a message of its own.
+    metrics: BTreeMap<(String, [Option<String>; 2]), Metric>,
 }
 
 impl Received {
@@ -71,7 +72,8 @@ impl Received {
 
     pub(crate) fn metric_names(&self) -> Vec<String> {
         let kept = self.0.lock().expect("what was kept");
-        kept.metrics.keys().cloned().collect()
+        let names = kept.metrics.keys().map(|(name, _)| name);
+        names.cloned().collect()
     }
 
     /// The latest value of a metric with these attributes: a sum's or gauge's own, a histogram's
@@ -82,27 +84,12 @@ impl Received {
             let pairs = attributes(pairs);
             (labels.iter()).all(|(key, value)| pairs.get(*key).is_some_and(|is| is == value))
         };
-        let number = |value: Option<Number>| match value {
-            Some(Number::AsDouble(value)) => value,
-            Some(Number::AsInt(value)) => value as f64,
-            None => f64::NAN,
-        };
-        let points: Vec<f64> = match kept.metrics.get(name)?.data.as_ref()? {
-            Data::Gauge(gauge) => (gauge.data_points.iter())
-                .filter(|point| fits(&point.attributes))
-                .map(|point| number(point.value))
-                .collect(),
-            Data::Sum(sum) => (sum.data_points.iter())
-                .filter(|point| fits(&point.attributes))
-                .map(|point| number(point.value))
-                .collect(),
-            Data::Histogram(histogram) => (histogram.data_points.iter())
-                .filter(|point| fits(&point.attributes))
-                .map(|point| point.count as f64)
-                .collect(),
-            _ => Vec::new(),
-        };
-        points.into_iter().reduce(|a, b| a + b)
+        let of_name = (kept.metrics.iter()).filter(|((known, _), _)| known == name);
+        let points = of_name.flat_map(|(_, metric)| points(metric));
+        points
+            .filter(|(attributes, _)| fits(attributes))
+            .map(|(_, value)| value)
+            .reduce(|a, b| a + b)
     }
 
     fn serve(&self, connection: TcpStream) {
@@ -158,12 +145,46 @@ impl Received {
                 let sent = ExportMetricsServiceRequest::decode(body).expect("metrics");
                 let scopes = (sent.resource_metrics.into_iter()).flat_map(|of| of.scope_metrics);
                 for metric in scopes.flat_map(|of| of.metrics) {
-                    kept.metrics.insert(metric.name.clone(), metric);
+                    let about = match &metric.data {
+                        Some(Data::Gauge(_)) | None => Default::default(),
+                        Some(_) => about(&metric),
+                    };
+                    kept.metrics.insert((metric.name.clone(), about), metric);
                 }
             }
             other => panic!("a collector asks for {other}"),
         }
     }
+}
+
+fn about(metric: &Metric) -> [Option<String>; 2] {
+    let first = points(metric).into_iter().next();
+    let of = attributes(first.map_or(&[], |(attributes, _)| attributes));
+    ["model", "model_version"].map(|key| of.get(key).cloned())
+}
+
+/// The attributes and the value of each series: a histogram's is its count.
+fn points(metric: &Metric) -> Vec<(&[KeyValue], f64)> {
+    match &metric.data {
+        Some(Data::Gauge(gauge)) => of_numbers(&gauge.data_points),
+        Some(Data::Sum(sum)) => of_numbers(&sum.data_points),
+        Some(Data::Histogram(histogram)) => (histogram.data_points.iter())
+            .map(|point| (&*point.attributes, point.count as f64))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn of_numbers(points: &[NumberDataPoint]) -> Vec<(&[KeyValue], f64)> {
+    let number = |value: Option<Number>| match value {
+        Some(Number::AsDouble(value)) => value,
+        Some(Number::AsInt(value)) => value as f64,
+        None => f64::NAN,
+    };
+    let points = points.iter();
+    points
+        .map(|point| (&*point.attributes, number(point.value)))
+        .collect()
 }
 
 fn spans(body: &[u8]) -> Vec<SpanSeen> {

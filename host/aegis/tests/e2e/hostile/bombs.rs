@@ -96,9 +96,10 @@ async fn an_instance_that_holds_on_to_what_it_was_given_is_replaced_at_its_limit
     let server = Start::new().ready().await;
     let keeping = Package::hostile("hostile", "tensor_mib = 1").and("[sandbox]\nreuse = true");
     server.upload(&keeping).await.is(201);
-    // Three fit. An instance that stayed when it was full would refuse all that come after.
+    // Three fit. An instance that stayed when it was full would refuse all that come after. Which one is asked is the
+    // host's choice, so it takes a while until each has been.
     let (mut answered, mut refused, mut most) = (0, 0, 0);
-    for _ in 0..24 {
+    while refused < 4 && answered < 1000 {
         let answer = server.ask("hostile&do=keep&n=300", "").await;
         if answer.status == 200 {
             most = most.max(answer.json()["kept"].as_u64().unwrap());
@@ -109,7 +110,10 @@ async fn an_instance_that_holds_on_to_what_it_was_given_is_replaced_at_its_limit
         }
     }
     assert_eq!(most, 3);
-    assert!(refused >= 1 && answered >= 12, "{answered} of 24 answered");
+    assert!(
+        refused == 4 && answered >= 2 * refused,
+        "{answered} answered, {refused} refused"
+    );
 }
 
 #[tokio::test]

@@ -182,7 +182,7 @@ fn models(slo: &Slo) -> Vec<Alert> {
                     promql::series(&scope, &metric::CIRCUIT_STATE, &[])
                 ),
                 "The circuit breaker of {{ $labels.model }} version {{ $labels.model_version }} is open",
-                "In {{ $value }} pods the version failed or was slow so often that traffic is kept away from it.",
+                "In {{ $value }} pods the version failed or was slow so often that its requests go to another version, where one can answer.",
             )
         },
         symptom(

@@ -39,6 +39,10 @@ impl Backend for Embedded {
         }
     }
 
+    fn opened_with(&self, _: &GraphSpec) -> Option<String> {
+        Some(String::new())
+    }
+
     fn open(&self, spec: &GraphSpec) -> Result<Box<dyn Network>, String> {
         let GraphFiles::Onnx(path) = &spec.files else {
             return Err(

@@ -1,13 +1,13 @@
 //! ONNX Runtime through the `ort` crate: the library is found and loaded at run time, its telemetry is off, and its log
 //! lines become `tracing` events.
 //!
-//! On the CPU one session of ONNX Runtime's serves all sessions of a graph, so that they share its weights.
+//! On the CPU one session of ONNX Runtime's serves all sessions of a network, so that they share its weights.
 
 #[expect(unsafe_code, reason = "a door to a C interface")]
 mod ffi;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider};
@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use self::ffi::{Runnable, Value};
-use super::discover::{Library, Places, version_in_name};
+use super::discover::{Library, version_in_name};
+use super::library::{InProcess, Loaded, NativeLibrary};
 use super::{Backend, Network, Session, about, guarded};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, Dim, GraphFiles, GraphSpec, Port, Signature, Target};
@@ -34,40 +35,26 @@ const LIBRARY: Library = Library {
 
 /// The library and its environment. ONNX Runtime allows one environment a process, and freeing it at exit races with
 /// its own threads, so it is kept for good.
-static LOADED: Mutex<Option<Arc<Loaded>>> = Mutex::new(None);
-
-struct Loaded {
-    path: PathBuf,
-    environment: Environment,
-}
+static LOADED: InProcess<Environment> = Mutex::new(None);
 
 /// The ONNX Runtime backend.
-pub(crate) struct OnnxRuntime {
-    explicit: Option<PathBuf>,
-    search: Vec<PathBuf>,
-    /// The outcome of looking, kept: a library that appears later asks for a restart.
-    loaded: OnceLock<Result<Arc<Loaded>, String>>,
-}
+pub(crate) struct OnnxRuntime(NativeLibrary<Environment>);
 
 impl OnnxRuntime {
     pub(crate) fn new(explicit: Option<PathBuf>, search: Vec<PathBuf>) -> Self {
-        Self {
+        Self(NativeLibrary::new(
+            &LIBRARY,
+            &LOADED,
+            environment,
             explicit,
             search,
-            loaded: OnceLock::new(),
-        }
-    }
-
-    fn loaded(&self) -> Result<&Arc<Loaded>, &String> {
-        self.loaded
-            .get_or_init(|| load(&Places::here(self.explicit.as_deref(), &self.search)))
-            .as_ref()
+        ))
     }
 }
 
 impl Backend for OnnxRuntime {
     fn status(&self) -> BackendStatus {
-        let (available, version, detail) = match self.loaded() {
+        let (available, version, detail) = match self.0.loaded() {
             Ok(loaded) => (
                 true,
                 version_in_name(&loaded.path),
@@ -83,8 +70,13 @@ impl Backend for OnnxRuntime {
         }
     }
 
+    fn opened_with(&self, spec: &GraphSpec) -> Option<String> {
+        // On a GPU each session is a load of its own as it is.
+        (spec.target == Target::Cpu).then(|| format!("{} threads", spec.intra_op_threads))
+    }
+
     fn open(&self, spec: &GraphSpec) -> Result<Box<dyn Network>, String> {
-        let loaded = self.loaded().map_err(Clone::clone)?;
+        let loaded = self.0.loaded().map_err(Clone::clone)?;
         let GraphFiles::Onnx(path) = &spec.files else {
             return Err(
                 "it reads ONNX files only: OpenVINO's .xml and .bin need the backend openvino"
@@ -109,25 +101,11 @@ impl Backend for OnnxRuntime {
     }
 }
 
-fn load(places: &Places<'_>) -> Result<Arc<Loaded>, String> {
-    let mut process = LOADED.lock();
-    if let Some(loaded) = &*process {
-        return Ok(Arc::clone(loaded));
-    }
-    let (path, environment) = LIBRARY.load(places, environment)?;
-    let loaded = Arc::new(Loaded { path, environment });
-    *process = Some(Arc::clone(&loaded));
-    Ok(loaded)
-}
-
 /// ONNX Runtime's environment of this process, once a [`crate::Runtime`] has loaded the library: for a program that calls
 /// `ort` beside this crate, as the benchmark does. There can be no second one.
 #[must_use]
 pub fn onnxruntime_environment() -> Option<Environment> {
-    LOADED
-        .lock()
-        .as_ref()
-        .map(|loaded| loaded.environment.clone())
+    LOADED.lock().as_ref().map(|loaded| loaded.engine.clone())
 }
 
 fn environment(path: &Path) -> Result<Environment, String> {
@@ -165,7 +143,7 @@ fn cuda_is_there(library: &Path) -> Result<(), String> {
 }
 
 struct OrtNetwork {
-    loaded: Arc<Loaded>,
+    loaded: Arc<Loaded<Environment>>,
     file: PathBuf,
     target: Target,
     intra_op_threads: usize,
@@ -185,7 +163,7 @@ impl OrtNetwork {
     }
 
     fn builder(&self) -> ort::Result<SessionBuilder> {
-        let builder = SessionBuilder::new(&self.loaded.environment)?
+        let builder = SessionBuilder::new(&self.loaded.engine)?
             .with_log_level(LogLevel::Warning)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(self.intra_op_threads)?

@@ -1,18 +1,20 @@
-//! OpenVINO, loaded at run time. Reads ONNX and its own IR; one compiled model serves all sessions of a graph.
+//! OpenVINO, loaded at run time. Reads ONNX and its own IR; one compiled model serves all sessions of a network.
 
 #[expect(unsafe_code, reason = "the crate's one door to a C interface")]
 mod ffi;
+mod refused;
 
 use std::ffi::{CStr, CString};
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use openvino_sys::ov_element_type_e;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use self::ffi::{Compiled, Core, ElementCode, HostTensor, PortInfo, Request};
-use super::discover::{Library, Places};
+use super::discover::Library;
+use super::library::{InProcess, Loaded, NativeLibrary};
 use super::{Backend, Network, Session, about, guarded, shape_of, untransportable};
 use crate::error::ComputeError;
 use crate::graph::{BackendKind, Dim, GraphFiles, GraphSpec, Port, Precision, Signature, Target};
@@ -31,44 +33,30 @@ const LIBRARY: Library = Library {
 };
 
 /// The library, kept for good: it holds thread pools and plugins that do not survive being unloaded.
-static LOADED: Mutex<Option<Arc<Loaded>>> = Mutex::new(None);
+static LOADED: InProcess<Engine> = Mutex::new(None);
 
-struct Loaded {
-    path: PathBuf,
+struct Engine {
     version: String,
     core: Core,
 }
 
 /// The OpenVINO backend.
-pub(crate) struct OpenVino {
-    explicit: Option<PathBuf>,
-    search: Vec<PathBuf>,
-    /// The outcome of looking, kept: a library that appears later asks for a restart.
-    loaded: OnceLock<Result<Arc<Loaded>, String>>,
-}
+pub(crate) struct OpenVino(NativeLibrary<Engine>);
 
 impl OpenVino {
     pub(crate) fn new(explicit: Option<PathBuf>, search: Vec<PathBuf>) -> Self {
-        Self {
-            explicit,
-            search,
-            loaded: OnceLock::new(),
-        }
-    }
-
-    fn loaded(&self) -> Result<&Arc<Loaded>, &String> {
-        self.loaded
-            .get_or_init(|| load(&Places::here(self.explicit.as_deref(), &self.search)))
-            .as_ref()
+        Self(NativeLibrary::new(
+            &LIBRARY, &LOADED, engine, explicit, search,
+        ))
     }
 }
 
 impl Backend for OpenVino {
     fn status(&self) -> BackendStatus {
-        let (available, version, detail) = match self.loaded() {
+        let (available, version, detail) = match self.0.loaded() {
             Ok(loaded) => (
                 true,
-                Some(loaded.version.clone()),
+                Some(loaded.engine.version.clone()),
                 loaded.path.display().to_string(),
             ),
             Err(words) => (false, None, words.clone()),
@@ -81,13 +69,20 @@ impl Backend for OpenVino {
         }
     }
 
+    fn opened_with(&self, spec: &GraphSpec) -> Option<String> {
+        let properties = properties(spec).ok()?;
+        Some(format!("{} {properties:?}", spec.target))
+    }
+
     fn open(&self, spec: &GraphSpec) -> Result<Box<dyn Network>, String> {
-        let loaded = self.loaded().map_err(Clone::clone)?;
+        let loaded = self.0.loaded().map_err(Clone::clone)?;
+        let core = &loaded.engine.core;
+        refused::check(&spec.files)?;
         guarded(|| {
-            let device = device(&loaded.core, spec.target)?;
+            let device = device(core, spec.target)?;
             let model = match &spec.files {
-                GraphFiles::Onnx(path) => loaded.core.read(path, None),
-                GraphFiles::OpenVinoIr { xml, bin } => loaded.core.read(xml, Some(bin)),
+                GraphFiles::Onnx(path) => core.read(path, None),
+                GraphFiles::OpenVinoIr { xml, bin } => core.read(xml, Some(bin)),
             }?;
             let inputs: Vec<Port> = model.inputs()?.into_iter().map(port).collect();
             let declared = match &spec.files {
@@ -104,7 +99,7 @@ impl Backend for OpenVino {
                 outputs: model.outputs()?.into_iter().map(port).collect(),
             };
             computes_as_told(&signature, spec.precision)?;
-            let compiled = loaded.core.compile(&model, device, &properties(spec)?)?;
+            let compiled = core.compile(&model, device, &properties(spec)?)?;
             Ok(Box::new(OvNetwork {
                 compiled,
                 signature: Arc::new(signature),
@@ -115,24 +110,14 @@ impl Backend for OpenVino {
     }
 }
 
-fn load(places: &Places<'_>) -> Result<Arc<Loaded>, String> {
-    let mut process = LOADED.lock();
-    if let Some(loaded) = &*process {
-        return Ok(Arc::clone(loaded));
-    }
-    let (path, (version, core)) = LIBRARY.load(places, |path| {
-        guarded(|| {
-            ffi::load_library(path)?;
-            Ok((ffi::version()?, Core::new()?))
+fn engine(path: &Path) -> Result<Engine, String> {
+    guarded(|| {
+        ffi::load_library(path)?;
+        Ok(Engine {
+            version: ffi::version()?,
+            core: Core::new()?,
         })
-    })?;
-    let loaded = Arc::new(Loaded {
-        path,
-        version,
-        core,
-    });
-    *process = Some(Arc::clone(&loaded));
-    Ok(loaded)
+    })
 }
 
 fn device(core: &Core, target: Target) -> Result<&'static CStr, String> {
@@ -283,7 +268,7 @@ struct OvNetwork {
     compiled: Compiled,
     signature: Arc<Signature>,
     taken: Arc<[usize]>,
-    _library: Arc<Loaded>,
+    _library: Arc<Loaded<Engine>>,
 }
 
 impl Network for OvNetwork {

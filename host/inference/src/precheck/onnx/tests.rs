@@ -5,36 +5,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::super::handmade::{field, model, number};
 use super::super::{Refusal, files, onnx_bytes};
 use crate::graph::{GraphFiles, GraphSpec};
-
-/// A field of bytes: a message, a string.
-fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut out = varint(number << 3 | 2);
-    out.extend(varint(bytes.len() as u64));
-    out.extend(bytes);
-    out
-}
-
-/// A field that is a number.
-fn number(number: u64, value: u64) -> Vec<u8> {
-    [varint(number << 3), varint(value)].concat()
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-    out
-}
-
-/// A model whose graph is these fields.
-fn model(graph: &[u8]) -> Vec<u8> {
-    [number(1, 8), field(7, graph)].concat()
-}
 
 /// An initializer `w` of f32 with these dimensions and this more.
 fn initializer(dims: &[u64], more: &[u8]) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! What a server's process has of the system, and whether that stays as it was.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use crate::{harness::Server, hostile::words::honest};
 
@@ -10,10 +10,10 @@ pub(super) struct Held {
     pub(super) resident_kib: u64,
     pub(super) threads: usize,
     pub(super) files: usize,
-    /// Series of metrics, but for those of the model whose versions come and go: a version that is
-    /// deleted leaves its own behind.
+    /// Series of metrics, but for those of the model whose versions come and go.
     pub(super) series: usize,
-    pub(super) series_of_live: usize,
+    /// Versions of that model that have series.
+    pub(super) live_versions: usize,
 }
 
 /// Looks that one is the least of.
@@ -39,6 +39,11 @@ impl Held {
         let series = metrics.lines().filter(|line| !line.starts_with('#'));
         let (of_live, series): (Vec<_>, Vec<_>) =
             series.partition(|line| line.contains("model=\"live\""));
+        let version = |line: &str| {
+            let (_, rest) = line.split_once("model_version=\"")?;
+            Some(rest.split_once('"')?.0.to_owned())
+        };
+        let live_versions: BTreeSet<_> = of_live.into_iter().filter_map(version).collect();
         let entries = |of: &str| {
             let folder = format!("/proc/{}/{of}", server.pid());
             fs::read_dir(folder).unwrap().count()
@@ -48,7 +53,7 @@ impl Held {
             threads: entries("task"),
             files: entries("fd"),
             series: series.len(),
-            series_of_live: of_live.len(),
+            live_versions: live_versions.len(),
         }
     }
 }

@@ -19,7 +19,7 @@ use std::{
 use self::{
     asks::Asks,
     held::{Held, ends, is_flat},
-    operator::Live,
+    operator::{KEPT, Live},
     tally::{Kind, Problem, Tally},
 };
 use super::words::{Word, honest, hosts_of_all};
@@ -244,7 +244,7 @@ async fn report(server: &Server, mix: &Mix, begun: Instant, held: &[Held]) -> St
          | resident memory, after warm-up and at the end, MiB | {} and {} ({:+.1} %) |\n\
          | threads | {} and {} |\n| open files | {} and {} |\n\
          | series of metrics, but for the live model's | {} and {} |\n\
-         | those of the live model's versions, deleted ones included | {} and {} |\n",
+         | versions of the live model that have any | {} and {} |\n",
         mix.tally,
         begun.elapsed().as_secs_f64() / 60.0,
         count(&mix.live.swaps),
@@ -260,8 +260,8 @@ async fn report(server: &Server, mix: &Mix, begun: Instant, held: &[Held]) -> St
         last.files,
         first.series,
         last.series,
-        first.series_of_live,
-        last.series_of_live,
+        first.live_versions,
+        last.live_versions,
     )
 }
 
@@ -315,6 +315,8 @@ async fn under_everything_at_once_no_answer_is_wrong_or_lost_and_memory_stays_fl
         honest(&server, guest).await;
     }
     assert_eq!(end.series, warm.series);
+    // Those that were deleted have none.
+    assert!(end.live_versions <= KEPT + 1, "{end:?}");
     // Idle connections and threads come and go; they are not more than there are callers.
     assert!(
         end.files <= warm.files + CONNECTIONS * BURST,

@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_millis(1500);
 const REFUSED_EVERY: usize = 4;
 
 /// Versions that stay beside the one that answers: requests that were given one must end.
-const KEPT: usize = 2;
+pub(super) const KEPT: usize = 2;
 
 /// The model `live`, and what each of its versions multiplies by.
 #[derive(Default)]

@@ -1,47 +1,63 @@
 //! A model's door: so many requests run, so many wait, the rest are told at once.
 
+mod door;
+#[cfg(test)]
+mod simulation;
+mod vegas;
+
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-/// Lets at most `max_concurrency` requests in, has at most `max_queue` wait, in order of
-/// arrival.
+use door::Door;
+
+/// Lets at most `max_concurrency` requests in, or as many as an adaptive limit below that finds right, and has at most
+/// `max_queue` wait, in order of arrival.
 pub(crate) struct Admission {
-    running: Arc<Semaphore>,
-    max_concurrency: usize,
+    door: Arc<Door>,
     waiting: AtomicUsize,
     max_queue: usize,
-    /// How long requests are inside, lately, in nanoseconds.
-    service: Arc<AtomicU64>,
 }
 
 /// A request's place inside. Given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    _place: OwnedSemaphorePermit,
+    /// There until the permit is dropped.
+    place: Option<OwnedSemaphorePermit>,
     since: Instant,
-    service: Arc<AtomicU64>,
+    door: Arc<Door>,
 }
 
 /// Of the times that requests are inside, how much the last one counts: one part in so many.
 const SMOOTHING: u64 = 8;
 
+impl Permit {
+    /// The request was answered: how long that took may change how many are let in.
+    pub(crate) fn answered(&self) {
+        self.door.adapt(self.since.elapsed());
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let took = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let before = self.service.load(Ordering::Relaxed);
+        let service = &self.door.service;
+        let before = service.load(Ordering::Relaxed);
         let now = match before {
             0 => took,
             before => before - before / SMOOTHING + took / SMOOTHING,
         };
         // Requests that end together may lose one another's word, which the next ones repeat.
-        self.service.store(now, Ordering::Relaxed);
+        service.store(now, Ordering::Relaxed);
+        if let Some(place) = self.place.take() {
+            self.door.give_back(place);
+        }
     }
 }
 
@@ -60,18 +76,31 @@ pub(crate) enum Refusal {
 }
 
 impl Admission {
+    /// With `max_concurrency` inside at most.
     pub(crate) fn new(max_concurrency: usize, max_queue: usize) -> Admission {
+        Admission::with(Door::fixed(max_concurrency), max_queue)
+    }
+
+    /// With as many inside as is found right, `ceiling` at most.
+    pub(crate) fn adaptive(ceiling: usize, max_queue: usize) -> Admission {
+        Admission::with(Door::adaptive(ceiling), max_queue)
+    }
+
+    fn with(door: Door, max_queue: usize) -> Admission {
         Admission {
-            running: Arc::new(Semaphore::new(max_concurrency)),
-            max_concurrency: max_concurrency.max(1),
+            door: Arc::new(door),
             waiting: AtomicUsize::new(0),
             max_queue,
-            service: Arc::default(),
         }
     }
 
+    /// How many may be inside now.
+    pub(crate) fn limit(&self) -> usize {
+        self.door.limit()
+    }
+
     /// Waits for a place until `deadline`.
-    pub(crate) async fn enter(&self, deadline: Instant) -> Result<Permit, Refusal> {
+    pub(crate) async fn enter(&self, deadline: std::time::Instant) -> Result<Permit, Refusal> {
         if let Some(permit) = self.try_enter() {
             return Ok(permit);
         }
@@ -80,35 +109,37 @@ impl Admission {
                 max_queue: self.max_queue,
                 retry_after: self.retry_after(),
             })?;
-        match tokio::time::timeout_at(deadline.into(), Arc::clone(&self.running).acquire_owned())
-            .await
-        {
-            Ok(Ok(permit)) => Ok(self.permit(permit)),
-            // The semaphore is never closed; if it were, nobody would get in.
-            Ok(Err(_)) | Err(_) => Err(Refusal::Deadline),
+        match tokio::time::timeout_at(deadline.into(), self.door.place()).await {
+            Ok(Some(place)) => Ok(self.permit(place)),
+            Ok(None) | Err(_) => Err(Refusal::Deadline),
         }
     }
 
     /// A place, if one is free and nobody waits for it.
     pub(crate) fn try_enter(&self) -> Option<Permit> {
         // tokio's semaphore is fair: while others wait, nothing is left for this to take.
-        let place = Arc::clone(&self.running).try_acquire_owned().ok()?;
-        Some(self.permit(place))
+        Some(self.permit(self.door.try_place()?))
+    }
+
+    /// How long requests are inside, lately; nothing while that is not known.
+    pub(crate) fn service(&self) -> Duration {
+        Duration::from_nanos(self.door.service.load(Ordering::Relaxed))
     }
 
     /// When one that is turned away now is likely to find a place: when those before it have been answered, at
     /// the pace of the last requests.
     pub(crate) fn retry_after(&self) -> Duration {
-        let service = Duration::from_nanos(self.service.load(Ordering::Relaxed));
-        let before = self.waiting() + self.max_concurrency;
-        service.mul_f64(before as f64 / self.max_concurrency as f64)
+        let service = self.service();
+        let inside = self.limit().max(1);
+        let before = self.waiting() + inside;
+        service.mul_f64(before as f64 / inside as f64)
     }
 
     fn permit(&self, place: OwnedSemaphorePermit) -> Permit {
         Permit {
-            _place: place,
+            place: Some(place),
             since: Instant::now(),
-            service: Arc::clone(&self.service),
+            door: Arc::clone(&self.door),
         }
     }
 
@@ -147,8 +178,8 @@ mod tests {
 
     use super::*;
 
-    fn soon() -> Instant {
-        tokio::time::Instant::now().into_std() + Duration::from_secs(5)
+    fn soon() -> std::time::Instant {
+        Instant::now().into_std() + Duration::from_secs(5)
     }
 
     #[tokio::test(start_paused = true)]

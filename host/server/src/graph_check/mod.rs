@@ -2,6 +2,8 @@
 //! isolated, since native parsers are not memory-safe; the host loads the network itself
 //! only after that process has survived it.
 
+mod passed;
+
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use aegis_inference::{
@@ -11,6 +13,8 @@ use aegis_inference::{
 use aegis_sandbox::worker::{Answer, Bounds, WorkerError, Workers, run_child};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub(crate) use passed::Passed;
 
 /// The kind of this work, as a worker is told it.
 const KIND: &str = "graph";

@@ -1,0 +1,125 @@
+//! Memory over many swaps of a server under steady load.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::bail;
+
+use super::{Kind, Operator, Started};
+use crate::{
+    machine::Memory,
+    say,
+    stats::median,
+    steady::{Asked, on_this_thread},
+};
+
+/// Parts of the swaps, after each of which memory is looked at. The first warms the server up: slots of the pool, the
+/// threads' own reserves.
+const PARTS: usize = 5;
+
+/// After the last swap of a part, before memory is looked at: what was left of it is given back a second later. The
+/// models are asked all the while.
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
+
+/// Looks at the end of a part, and from one to the next.
+const LOOKS: usize = 5;
+const BETWEEN: Duration = Duration::from_millis(300);
+
+/// What memory may change by, from the first part after the warm-up to the last.
+const AIM: f64 = 0.05;
+
+/// Own memory after each part of the swaps of one kind, in MiB, with the number of swaps until then.
+pub(super) struct Looked {
+    kind: Kind,
+    parts: Vec<(usize, f64)>,
+    requests: u64,
+    failed: u64,
+    wrong: u64,
+}
+
+/// Swaps so often while both models are asked, and looks at memory after each part.
+pub(super) fn over(
+    started: &Started,
+    kind: Kind,
+    swaps: usize,
+    settle: Duration,
+) -> anyhow::Result<Looked> {
+    say(&format!("memory over {swaps} swaps: {}", kind.name()));
+    let process = started.process.0.id();
+    let stop = AtomicBool::new(false);
+    let (asked, parts) = thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            let mut all: [Asked; 2] = Default::default();
+            while !stop.load(Ordering::Relaxed) {
+                let asked = started.ask(Duration::from_millis(500))?;
+                all.iter_mut()
+                    .zip(asked)
+                    .for_each(|(all, one)| all.extend(one));
+            }
+            anyhow::Ok(all)
+        });
+        let parts = on_this_thread(async {
+            let mut operator = Operator::new(started.address, kind)?;
+            let mut parts = Vec::new();
+            for part in 1..=PARTS {
+                let (before, until) = (swaps * (part - 1) / PARTS, swaps * part / PARTS);
+                for _ in before..until {
+                    operator.swap().await?;
+                }
+                tokio::time::sleep(settle).await;
+                let mut looks = Vec::new();
+                for _ in 0..LOOKS {
+                    looks.push(Memory::of(process)?.anonymous as f64 / f64::from(1 << 20));
+                    tokio::time::sleep(BETWEEN).await;
+                }
+                parts.push((until, median(looks)));
+            }
+            Ok(parts)
+        });
+        stop.store(true, Ordering::Relaxed);
+        match clients.join() {
+            Ok(asked) => Ok((asked?, parts?)),
+            Err(_) => bail!("a client died"),
+        }
+    })?;
+    // Minutes of memory's figures are worth keeping whatever became of a request: the row tells.
+    let of = |count: fn(&Asked) -> u64| asked.iter().map(count).sum();
+    for asked in &asked {
+        if let Err(error) = asked.summary() {
+            say(&format!("{error:#}"));
+        }
+    }
+    Ok(Looked {
+        kind,
+        parts,
+        requests: of(|asked| asked.samples.len() as u64),
+        failed: of(|asked| asked.failed),
+        wrong: of(|asked| asked.wrong),
+    })
+}
+
+pub(super) fn print(out: &mut impl std::io::Write, looked: &Looked) -> anyhow::Result<()> {
+    let parts = &looked.parts;
+    write!(out, "{:<17}", looked.kind.name())?;
+    for (end, mib) in parts {
+        write!(out, "  {end:4}: {mib:6.1}")?;
+    }
+    if let (Some((_, first)), Some((_, last))) = (parts.get(1), parts.last()) {
+        let change = last / first - 1.0;
+        let met = if change.abs() <= AIM {
+            "flat"
+        } else {
+            "NOT FLAT"
+        };
+        write!(out, "  {:+.1} %: {met}", change * 100.0)?;
+    }
+    writeln!(
+        out,
+        "  (of {} requests {} failed, {} wrong)",
+        looked.requests, looked.failed, looked.wrong
+    )?;
+    Ok(())
+}
