@@ -24,6 +24,17 @@ need_toolchain() {
     fi
 }
 
+# Room for what is built, in GiB. A linker that runs out of it ends with a bus error, which says nothing.
+need_room() {
+    folder=${CARGO_TARGET_DIR:-target}
+    # What is there already need not be built.
+    used=$(du -sk "$folder" 2>/dev/null | cut -f1)
+    mkdir -p "$folder"
+    free=$(df -Pk "$folder" | awk 'NR == 2 { print $4 }')
+    [ $((free + ${used:-0})) -ge $(($1 * 1048576)) ] || die "there is too little room on the disk: what is built takes up to $1 GiB, and $((free / 1048576)) are free." \
+        "Free some, or set CARGO_TARGET_DIR to a folder on another disk."
+}
+
 # Python with pip, into $python: what comes from PyPI comes through it. Arguments: what to say where there is none.
 need_python() {
     for candidate in "${PYTHON:-}" python3 python; do

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 need_toolchain
+need_room 8
 say "building the example handlers (digits, spam) for wasm32-wasip2"
 scripts/handlers.sh examples
 say "building the server (the first time takes some minutes)"

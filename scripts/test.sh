@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 need_toolchain
+need_room 12
 say "bringing the native runtimes that the tests compare"
 scripts/runtimes.sh
 say "building the handlers that the tests upload"

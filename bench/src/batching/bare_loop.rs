@@ -31,41 +31,42 @@ impl BareLoop {
         })
     }
 
-    pub(super) fn rows_per_second(&mut self, rows: u32, window: Duration) -> anyhow::Result<f64> {
-        let inputs = inputs(&self.signature, rows)?;
+    /// One run: what each output has, copied out.
+    pub(super) fn run(&mut self, inputs: &[NamedTensor]) -> anyhow::Result<Vec<Vec<f32>>> {
         let dims = |input: &NamedTensor| -> Vec<i64> {
             let dims = input.tensor.shape().dims();
             dims.iter().map(|dim| i64::from(*dim)).collect()
         };
+        let values = inputs
+            .iter()
+            .map(|input| {
+                let bytes = input.tensor.bytes();
+                Ok(match input.tensor.ty() {
+                    TensorType::Fp32 => {
+                        let values = bytemuck::cast_slice::<u8, f32>(bytes);
+                        SessionInputValue::from(TensorRef::from_array_view((dims(input), values))?)
+                    }
+                    _ => {
+                        let values = bytemuck::cast_slice::<u8, i64>(bytes);
+                        SessionInputValue::from(TensorRef::from_array_view((dims(input), values))?)
+                    }
+                })
+            })
+            .collect::<ort::Result<Vec<_>>>()?;
+        let outputs = self.session.run(values.as_slice())?;
+        let copied = outputs.values().map(|output| {
+            let (_, values) = output.try_extract_tensor::<f32>()?;
+            Ok(values.to_vec())
+        });
+        copied.collect()
+    }
+
+    pub(super) fn rows_per_second(&mut self, rows: u32, window: Duration) -> anyhow::Result<f64> {
+        let inputs = inputs(&self.signature, rows)?;
         let mut begun = Instant::now();
         let (mut runs, mut warm) = (0_u64, false);
         loop {
-            let values = inputs
-                .iter()
-                .map(|input| {
-                    Ok(match input.tensor.ty() {
-                        TensorType::Fp32 => {
-                            let values = bytemuck::cast_slice::<u8, f32>(input.tensor.bytes());
-                            SessionInputValue::from(TensorRef::from_array_view((
-                                dims(input),
-                                values,
-                            ))?)
-                        }
-                        _ => {
-                            let values = bytemuck::cast_slice::<u8, i64>(input.tensor.bytes());
-                            SessionInputValue::from(TensorRef::from_array_view((
-                                dims(input),
-                                values,
-                            ))?)
-                        }
-                    })
-                })
-                .collect::<ort::Result<Vec<_>>>()?;
-            let outputs = self.session.run(values.as_slice())?;
-            for output in outputs.values() {
-                let (_, values) = output.try_extract_tensor::<f32>()?;
-                std::hint::black_box(values.to_vec());
-            }
+            std::hint::black_box(self.run(&inputs)?);
             runs += 1;
             let passed = begun.elapsed();
             if !warm && passed > window / 10 {

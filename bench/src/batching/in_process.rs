@@ -14,8 +14,9 @@ use aegis_inference::{
 };
 
 use super::{
-    Args, BARE, BareRow, CALLERS, Figures, Network, Report, Row,
+    Args, BARE, BareRow, CALLERS, Figures, Network, Report, Row, Shared,
     bare_loop::{BareLoop, inputs},
+    hand_over::HandOver,
     in_turns,
 };
 use crate::{
@@ -46,7 +47,7 @@ pub(super) fn measure(
 ) -> anyhow::Result<()> {
     let off = runtime.load(&spec(network, args.sessions, BatchingMode::Off))?;
     let on = runtime.load(&spec(network, args.sessions, BatchingMode::Auto))?;
-    let state = on.batching();
+    let (state, signature) = (on.batching(), on.signature().clone());
     say(&format!(
         "{}: up to {} rows a run{}",
         network.name,
@@ -56,7 +57,7 @@ pub(super) fn measure(
             .map(|warning| format!("; {warning}"))
             .unwrap_or_default()
     ));
-    let mut bare = BareLoop::open(&network.onnx, off.signature())?;
+    let mut bare = BareLoop::open(&network.onnx, &signature)?;
     for batch in BARE {
         let speeds = (0..rounds).map(|_| bare.rows_per_second(batch, window));
         let speeds = speeds.collect::<anyhow::Result<Vec<_>>>()?;
@@ -66,34 +67,72 @@ pub(super) fn measure(
             rows_per_second: median(speeds),
         });
     }
-    let inputs = inputs(off.signature(), 1)?;
+    let least = BareLoop::open(&network.onnx, &signature)?;
+    let least = HandOver::start(least, state.max_rows as usize)?;
+    let (off, on, least) = (Side::Graph(off), Side::Graph(on), Side::Least(least.into()));
+    let inputs = inputs(&signature, 1)?;
     let executor = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     for callers in CALLERS {
         let measured = in_turns(rounds, [(&off, false), (&on, true)], |(graph, shared)| {
             let figures = executor.block_on(saturate(graph, &inputs, callers, window))?;
-            let of_bare = match figures.mean_batch {
-                Some(batch) if shared => figures.requests_per_second / bare.at(batch, window)?,
-                _ => 0.0,
+            let shared = match figures.mean_batch {
+                Some(batch) if shared => {
+                    let of_bare = figures.requests_per_second / bare.at(batch, window)?;
+                    let least = executor.block_on(saturate(&least, &inputs, callers, window))?;
+                    let batch = least.mean_batch.unwrap_or(1.0);
+                    Shared {
+                        of_bare,
+                        least_of_bare: least.requests_per_second / bare.at(batch, window)?,
+                        of_least: figures.requests_per_second / least.requests_per_second,
+                        least,
+                    }
+                }
+                _ => Shared::default(),
             };
-            Ok((figures, of_bare))
+            Ok((figures, shared))
         })?;
-        let of_bare = median(measured.iter().map(|(_, (_, of_bare))| *of_bare));
+        let shared: Vec<_> = measured.iter().map(|(_, (_, shared))| *shared).collect();
         let figures: Vec<_> = (measured.iter())
             .map(|((off, _), (on, _))| (*off, *on))
             .collect();
         report.in_process.push(Row {
-            of_bare: Some(of_bare),
+            shared: Some(Shared::median_of(&shared)),
             ..Row::of(network.name, callers, &figures)
         });
     }
     Ok(())
 }
 
+/// What callers ask.
+#[derive(Clone)]
+enum Side {
+    Graph(Graph),
+    Least(Arc<HandOver>),
+}
+
+impl Side {
+    async fn compute(&self, inputs: Vec<NamedTensor>) -> anyhow::Result<()> {
+        match self {
+            Side::Graph(graph) => drop(graph.compute(inputs, None).await?),
+            Side::Least(least) => drop(least.compute(inputs).await?),
+        }
+        Ok(())
+    }
+
+    /// Requests that were answered, and runs that were made.
+    fn counts(&self) -> (u64, u64) {
+        match self {
+            Side::Graph(graph) => (graph.stats().answered, graph.stats().runs),
+            Side::Least(least) => least.counts(),
+        }
+    }
+}
+
 /// So many callers, each with its next request as soon as it has its answer.
 async fn saturate(
-    graph: &Graph,
+    side: &Side,
     inputs: &[NamedTensor],
     callers: usize,
     window: Duration,
@@ -102,13 +141,13 @@ async fn saturate(
     let ended = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = (0..callers)
         .map(|_| {
-            let (graph, inputs) = (graph.clone(), inputs.to_vec());
+            let (side, inputs) = (side.clone(), inputs.to_vec());
             let (counting, ended) = (Arc::clone(&counting), Arc::clone(&ended));
             tokio::spawn(async move {
                 let mut samples = Samples::with_capacity(1 << 14);
                 while !ended.load(Ordering::Relaxed) {
                     let begun = Instant::now();
-                    graph.compute(inputs.clone(), None).await?;
+                    side.compute(inputs.clone()).await?;
                     if counting.load(Ordering::Relaxed) {
                         samples.push(begun.elapsed());
                     }
@@ -120,25 +159,25 @@ async fn saturate(
         })
         .collect();
     tokio::time::sleep(window / 5).await;
-    let before = graph.stats();
+    let before = side.counts();
     counting.store(true, Ordering::Relaxed);
     let begun = Instant::now();
     tokio::time::sleep(window).await;
     let took = begun.elapsed();
     counting.store(false, Ordering::Relaxed);
-    let after = graph.stats();
+    let after = side.counts();
     ended.store(true, Ordering::Relaxed);
     let mut all = Samples::default();
     for task in tasks {
         all.extend(&task.await??);
     }
-    let answered = (after.answered - before.answered) as f64;
+    let answered = (after.0 - before.0) as f64;
     let summary = all.summary();
     Ok(Figures {
         requests_per_second: answered / took.as_secs_f64(),
         median_us: summary.median,
         p99_us: summary.p99,
-        mean_batch: Some(answered / (after.runs - before.runs).max(1) as f64),
+        mean_batch: Some(answered / (after.1 - before.1).max(1) as f64),
         cpu_us: None,
     })
 }

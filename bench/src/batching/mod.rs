@@ -7,6 +7,7 @@
 
 mod bare_loop;
 mod fastapi;
+mod hand_over;
 mod in_process;
 mod over_http;
 mod table;
@@ -115,8 +116,21 @@ struct Row {
     on: Figures,
     /// Of a round, with over without.
     gain: f64,
-    /// In process: with shared runs, over a bare loop at the mean batch that was reached.
-    of_bare: Option<f64>,
+    /// In process.
+    shared: Option<Shared>,
+}
+
+/// What shared runs in process come to.
+#[derive(Clone, Copy, Default, Serialize)]
+struct Shared {
+    /// Over a bare loop at the mean batch that was reached.
+    of_bare: f64,
+    /// The least that any host does, with as many callers.
+    least: Figures,
+    /// That over a bare loop at the mean batch that it reached.
+    least_of_bare: f64,
+    /// Aegis over the least.
+    of_least: f64,
 }
 
 /// The real program, and what people write by hand.
@@ -341,7 +355,20 @@ impl Row {
             gain,
             off: Figures::median_of(&off),
             on: Figures::median_of(&on),
-            of_bare: None,
+            shared: None,
+        }
+    }
+}
+
+impl Shared {
+    fn median_of(rounds: &[Shared]) -> Shared {
+        let of = |figure: fn(&Shared) -> f64| median(rounds.iter().map(figure));
+        let least: Vec<_> = rounds.iter().map(|round| round.least).collect();
+        Shared {
+            of_bare: of(|round| round.of_bare),
+            least: Figures::median_of(&least),
+            least_of_bare: of(|round| round.least_of_bare),
+            of_least: of(|round| round.of_least),
         }
     }
 }

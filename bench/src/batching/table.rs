@@ -56,11 +56,34 @@ pub(super) fn of(report: &Report) -> String {
                 row.on.p99_us,
                 number(row.on.mean_batch, 1),
                 row.gain,
-                number(row.of_bare, 2),
+                number(row.shared.map(|shared| shared.of_bare), 2),
                 number(row.off.cpu_us, 1),
                 number(row.on.cpu_us, 1),
             );
         }
+    }
+    if !report.in_process.is_empty() {
+        let _ = writeln!(
+            text,
+            "\nthe least a host does callers   req/s  median us   p99 us   batch   of bare   Aegis of it"
+        );
+    }
+    for row in &report.in_process {
+        let Some(shared) = &row.shared else {
+            continue;
+        };
+        let _ = writeln!(
+            text,
+            "{:<21} {:>7} {:>7.0} {:>10.0} {:>8.0} {:>7.1} {:>9.2} {:>13.2}",
+            row.network,
+            row.callers,
+            shared.least.requests_per_second,
+            shared.least.median_us,
+            shared.least.p99_us,
+            shared.least.mean_batch.unwrap_or_default(),
+            shared.least_of_bare,
+            shared.of_least,
+        );
     }
     if !report.beside_fastapi.is_empty() {
         let _ = writeln!(

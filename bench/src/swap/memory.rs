@@ -16,9 +16,11 @@ use crate::{
     steady::{Asked, on_this_thread},
 };
 
-/// Parts of the swaps, after each of which memory is looked at. The first warms the server up: slots of the pool, the
-/// threads' own reserves.
-const PARTS: usize = 5;
+/// Parts of the swaps, after each of which memory is looked at.
+const PARTS: usize = 10;
+
+/// The first parts warm the server up: slots of the pool, the threads' own reserves.
+const WARM_UP: usize = 2;
 
 /// After the last swap of a part, before memory is looked at: what was left of it is given back a second later. The
 /// models are asked all the while.
@@ -28,7 +30,8 @@ pub(super) const SETTLE: Duration = Duration::from_secs(2);
 const LOOKS: usize = 5;
 const BETWEEN: Duration = Duration::from_millis(300);
 
-/// What memory may change by, from the first part after the warm-up to the last.
+/// What memory may change by, from the mean of the first half of the parts after the warm-up to that of the second. One look is
+/// no measure: which threads there are, and what the allocator keeps for each, is another from look to look.
 const AIM: f64 = 0.05;
 
 /// Own memory after each part of the swaps of one kind, in MiB, with the number of swaps until then.
@@ -107,8 +110,13 @@ pub(super) fn print(out: &mut impl std::io::Write, looked: &Looked) -> anyhow::R
     for (end, mib) in parts {
         write!(out, "  {end:4}: {mib:6.1}")?;
     }
-    if let (Some((_, first)), Some((_, last))) = (parts.get(1), parts.last()) {
-        let change = last / first - 1.0;
+    let warm = parts.get(WARM_UP..).unwrap_or_default();
+    let (first, second) = warm.split_at(warm.len() / 2);
+    if !first.is_empty() {
+        let mean = |half: &[(usize, f64)]| {
+            half.iter().map(|(_, mib)| mib).sum::<f64>() / half.len() as f64
+        };
+        let change = mean(second) / mean(first) - 1.0;
         let met = if change.abs() <= AIM {
             "flat"
         } else {

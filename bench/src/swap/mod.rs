@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let aegis = find(args.checkout.aegis.clone())?;
     let folder = tempfile::Builder::new().prefix("aegis-swap-").tempdir()?;
     let (rounds, window, swaps, settle) = if args.quick {
-        (1, Duration::from_millis(400), 6, Duration::ZERO)
+        (1, Duration::from_millis(400), 10, Duration::ZERO)
     } else {
         let window = Duration::from_millis(args.window_ms);
         (args.rounds, window, args.memory_swaps, memory::SETTLE)
@@ -120,7 +120,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if swaps > 0 {
         writeln!(
             out,
-            "\nown memory of the server, MiB, at rest after so many swaps, and the last over the second"
+            "\nown memory of the server, MiB, at rest after so many swaps; the second half after the warm-up over the first"
         )?;
         for kind in Kind::ALL {
             let started = Started::new(args, &aegis, folder.path(), kind.name())?;

@@ -36,7 +36,7 @@ pub struct Collected {
     pub laid_out: usize,
     /// Deletions of versions that were cut off and are now ended.
     pub deletions: usize,
-    /// Partly written objects that a crash left in a folder.
+    /// Partly written objects that a crash left: in a folder, or as parts in a cloud.
     pub partial: usize,
     /// What replicas told of rollouts that have long ended.
     pub reports: usize,
@@ -133,6 +133,10 @@ impl Inner {
             Mode::Look => store.partial_puts(grace).len(),
         })
         .await?;
+        for note in self.store.cut_off_uploads(grace).await? {
+            let ended = mode == Mode::Look || self.store.end_cut_off_upload(&note).await?;
+            collected.partial += usize::from(ended);
+        }
         collected.reports = match mode {
             Mode::Remove => self.remove_reports(None, grace).await?,
             Mode::Look => self.old_reports(None, grace).await?.len(),

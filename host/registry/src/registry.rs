@@ -104,8 +104,8 @@ impl Registry {
         variables: &[(String, String)],
         patience: Duration,
     ) -> Result<Self> {
-        match (place.open_bucket(variables, patience)?, place.folder()) {
-            (Some(store), _) => Self::start(Store::shared(store, patience), workdir).await,
+        match (place.open(variables, patience)?, place.folder()) {
+            (Some(bucket), _) => Self::start(Store::bucket(bucket, patience), workdir).await,
             (None, folder) => Self::open_folder(folder.unwrap_or(Path::new(".")), workdir).await,
         }
     }

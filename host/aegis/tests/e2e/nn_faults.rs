@@ -81,10 +81,11 @@ async fn waited(sessions: u32) -> f64 {
 
 #[tokio::test]
 async fn fault_2_as_many_runs_go_side_by_side_as_there_are_sessions() {
-    // With one session each run waits for the others', but for the time between runs.
+    // With one session each run waits for the others', but for the time between runs; how long that is beside a run, the
+    // processor decides.
     let (alone, side_by_side) = (waited(1).await, waited(4).await);
-    assert!(alone > 0.5, "{alone}");
-    assert!(side_by_side < 0.15, "{side_by_side}");
+    assert!(alone > 0.1, "{alone}");
+    assert!(side_by_side < alone / 3.0, "{side_by_side} and {alone}");
 }
 
 /// Little-endian elements of each type, four of them, exact in it.

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::path::Path as Key;
-use object_store::{MultipartUpload, ObjectMeta, ObjectStoreExt, PutPayload};
+use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
 
 use super::{Local, READS, Store, may_pass};
 use crate::blocking::blocking;
@@ -84,32 +84,30 @@ impl Store {
         }
 
         let mut upload = self
-            .objects
-            .put_multipart(&key(&expected))
+            .begin(key(&expected))
             .await
             .map_err(RegistryError::store(doing()))?;
         let mut part = first;
         while !part.is_empty() {
-            if let Err(error) = upload.put_part(PutPayload::from(part)).await {
-                abort(upload).await;
+            if let Err(error) = upload.put(PutPayload::from(part)).await {
+                upload.abort().await;
                 return Err(RegistryError::store(doing())(error));
             }
             match next_part(file, hasher).await? {
                 Ok(next) => (file, hasher, part) = next,
                 Err(error) => {
-                    abort(upload).await;
+                    upload.abort().await;
                     return Err(RegistryError::io(doing())(error));
                 }
             }
         }
         let (found, _) = hasher.finish();
         if found != expected {
-            abort(upload).await;
+            upload.abort().await;
             return Ok(found);
         }
         if let Err(error) = upload.complete().await {
-            // If it was completed after all, nothing is there to be aborted.
-            abort(upload).await;
+            upload.abort().await;
             return Err(RegistryError::store(doing())(error));
         }
         Ok(found)
@@ -256,12 +254,6 @@ fn link_or_copy(source: &Path, target: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
         Err(_) => std::fs::copy(source, target).map(drop),
         Ok(()) => Ok(()),
-    }
-}
-
-async fn abort(mut upload: Box<dyn MultipartUpload>) {
-    if let Err(error) = upload.abort().await {
-        tracing::warn!(%error, "the parts of a blob that was not stored could not be removed");
     }
 }
 

@@ -8,9 +8,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
+use object_store::multipart::MultipartStore;
 use object_store::path::Path as Key;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, RetryConfig};
@@ -74,6 +75,16 @@ impl StoreUrl {
         variables: &[(String, String)],
         patience: Duration,
     ) -> Result<Option<Arc<dyn ObjectStore>>> {
+        let opened = self.open(variables, patience)?;
+        Ok(opened.map(|bucket| bucket.objects))
+    }
+
+    /// The same, with what its cloud has beyond the common interface.
+    pub(crate) fn open(
+        &self,
+        variables: &[(String, String)],
+        patience: Duration,
+    ) -> Result<Option<Bucket>> {
         let Place::Bucket {
             cloud,
             bucket,
@@ -86,15 +97,33 @@ impl StoreUrl {
             answer: patience / 2,
         };
         let opened = match cloud {
-            Cloud::S3 => open_s3(bucket, variables, connector),
-            Cloud::Google => open_google(bucket, variables, connector),
-            Cloud::Azure => open_azure(bucket, variables, connector),
+            Cloud::S3 => open_s3(bucket, variables, connector).map(|s3| in_parts(s3, prefix)),
+            Cloud::Google => {
+                open_google(bucket, variables, connector).map(|google| in_parts(google, prefix))
+            }
+            // Blocks that no blob came of are removed by Azure itself, after a week.
+            Cloud::Azure => open_azure(bucket, variables, connector).map(|azure| Bucket {
+                objects: Arc::new(PrefixStore::new(azure, prefix.clone())),
+                parts: None,
+            }),
         };
-        let objects = opened.map_err(RegistryError::store(format!("opening {self}")))?;
-        Ok(Some(match prefix.as_ref().is_empty() {
-            true => objects,
-            false => Arc::new(PrefixStore::new(objects, prefix.clone())),
-        }))
+        let opened = opened.map_err(RegistryError::store(format!("opening {self}")))?;
+        Ok(Some(opened))
+    }
+}
+
+/// A bucket, opened.
+pub(crate) struct Bucket {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    /// Where its cloud keeps the parts of what is stored in parts until it is told to make an object of them, or none.
+    pub(super) parts: Option<Arc<dyn MultipartStore>>,
+}
+
+fn in_parts<S: ObjectStore + MultipartStore>(store: S, prefix: &Key) -> Bucket {
+    let store = Arc::new(PrefixStore::new(store, prefix.clone()));
+    Bucket {
+        objects: Arc::clone(&store) as Arc<dyn ObjectStore>,
+        parts: Some(store),
     }
 }
 
@@ -117,32 +146,32 @@ fn open_s3(
     bucket: &str,
     variables: &[(String, String)],
     connector: Connector,
-) -> object_store::Result<Arc<dyn ObjectStore>> {
+) -> object_store::Result<AmazonS3> {
     let builder = configured!(AmazonS3Builder, variables, connector, "AWS_");
-    Ok(Arc::new(builder.with_bucket_name(bucket).build()?))
+    builder.with_bucket_name(bucket).build()
 }
 
 fn open_google(
     bucket: &str,
     variables: &[(String, String)],
     connector: Connector,
-) -> object_store::Result<Arc<dyn ObjectStore>> {
+) -> object_store::Result<GoogleCloudStorage> {
     let builder = configured!(GoogleCloudStorageBuilder, variables, connector, "GOOGLE_");
-    Ok(Arc::new(builder.with_bucket_name(bucket).build()?))
+    builder.with_bucket_name(bucket).build()
 }
 
 fn open_azure(
     container: &str,
     variables: &[(String, String)],
     connector: Connector,
-) -> object_store::Result<Arc<dyn ObjectStore>> {
+) -> object_store::Result<MicrosoftAzure> {
     let mut builder = configured!(MicrosoftAzureBuilder, variables, connector, "AZURE_");
     // Where Azure tells what runs in it how to be known.
     let identity = variables.iter().find(|(key, _)| key == "IDENTITY_ENDPOINT");
     if let Some((_, endpoint)) = identity {
         builder = builder.with_msi_endpoint(endpoint);
     }
-    Ok(Arc::new(builder.with_container_name(container).build()?))
+    builder.with_container_name(container).build()
 }
 
 /// The variables of that prefix, as the builders spell their keys.

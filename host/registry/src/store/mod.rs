@@ -1,18 +1,20 @@
 //! The object store behind the registry: where each object stands, and the few things done to it.
-//! Blobs are in `blobs`, what is put on a condition in `conditional`; `location` opens a
-//! store by its URL, and `watched` holds it to its word. What the objects mean is decided elsewhere.
+//! Blobs are in `blobs`, what is stored in parts in `parts`, what is put on a condition in `conditional`; `location`
+//! opens a store by its URL, and `watched` holds it to its word. What the objects mean is decided elsewhere.
 //!
 //! ```text
 //! blobs/sha256/<hex>                    the files of versions, write once
 //! models/<name>/versions/<n>.json       the record of a version, or its tombstone
 //! models/<name>/traffic.json            the traffic rule
 //! rollouts/<name>/<replica>.json        what a replica tells of a rollout under way
+//! uploads/<hex>.json                    a blob that is being stored in parts, in a cloud
 //! ```
 
 mod blobs;
 mod conditional;
 mod http;
 mod location;
+mod parts;
 mod watched;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ pub(crate) use blobs::{Fetched, verify};
 pub(crate) use conditional::{Put, Tag};
 pub use location::{InvalidStoreUrl, StoreUrl};
 
+use location::Bucket;
+use parts::Parts;
 use watched::Watched;
 
 use crate::error::{RegistryError, Result};
@@ -42,6 +46,8 @@ use crate::version::Version;
 #[derive(Clone)]
 pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// Of a cloud that keeps parts until it is told what to do with them.
+    parts: Option<Arc<Parts>>,
     local: Option<Arc<Local>>,
 }
 
@@ -70,7 +76,17 @@ impl Store {
     pub(crate) fn shared(objects: Arc<dyn ObjectStore>, patience: Duration) -> Self {
         Self {
             objects: Arc::new(Watched::new(objects, patience)),
+            parts: None,
             local: None,
+        }
+    }
+
+    /// The same of a bucket, where what was stored in parts and cut off can be found again.
+    pub(crate) fn bucket(bucket: Bucket, patience: Duration) -> Self {
+        let Bucket { objects, parts } = bucket;
+        Self {
+            parts: parts.map(|parts| Arc::new(Parts::new(parts, patience))),
+            ..Self::shared(objects, patience)
         }
     }
 
@@ -88,6 +104,7 @@ impl Store {
         let objects = Arc::new(files.clone());
         Ok(Self {
             objects,
+            parts: None,
             local: Some(Arc::new(Local { files, root })),
         })
     }
@@ -193,8 +210,7 @@ impl Store {
         }
     }
 
-    /// Removes what puts that a crash cut short left in a folder; how many. Other stores show no
-    /// such thing. Blocks. Failures are not errors: the next collection tries again.
+    /// Removes what puts that a crash cut short left in a folder; how many. Blocks. Failures are not errors: the next collection tries again.
     pub(crate) fn sweep_partial_puts(&self, older_than: Duration) -> usize {
         let partial = self.partial_puts(older_than);
         let removed = partial.iter().filter(|path| {

@@ -26,7 +26,7 @@ pub(super) struct Watched {
 /// How long one call may take, what a client tries again by itself included, and one piece of an
 /// answer. A call carries 8 MiB at most.
 #[derive(Clone, Copy, Debug)]
-struct Patience(Duration);
+pub(super) struct Patience(pub(super) Duration);
 
 /// What is wrong with a store that does not answer as it should.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,10 @@ impl Watched {
 }
 
 impl Patience {
-    async fn in_time<T>(self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    pub(super) async fn in_time<T>(
+        self,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
         let bounded = tokio::time::timeout(self.0, call).await;
         bounded.unwrap_or_else(|_| Err(Misbehaved::Stalled(self.0).into()))
     }
