@@ -44,7 +44,6 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         std::io::stdout().write_all(resolved.to_toml().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    crate::allocator::set_up();
     let settings = resolved.settings;
     aegis_telemetry::init_logs(settings.log_format, &settings.log_filter)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
