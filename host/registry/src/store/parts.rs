@@ -94,7 +94,7 @@ impl Store {
         match upload.write_note().await {
             Ok(()) => Ok(InParts::Noted(upload)),
             Err(error) => {
-                let _ = upload.abort().await;
+                InParts::Noted(upload).abort().await;
                 Err(error)
             }
         }
