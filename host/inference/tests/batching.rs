@@ -348,6 +348,40 @@ async fn a_lone_request_does_not_wait_unless_asked_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_run_is_made_in_place_while_many_share_those_of_the_queue() {
+    let orders = Arc::default();
+    let settings = Settings {
+        in_place_bound: Duration::from_secs(1),
+        ..batches_of(8)
+    };
+    let graph = start(&settings, &orders);
+    let lone = async |times: u64| {
+        let before = graph.stats().in_place_runs;
+        for id in 1..=times {
+            let answer = graph.compute(request(id as i32, 1, 4, 0), None).await;
+            answer.unwrap();
+        }
+        graph.stats().in_place_runs - before
+    };
+    assert_eq!(lone(10).await, 10);
+    for _ in 0..10 {
+        let held = Held::new(&graph, &orders).await;
+        let requests: Vec<_> = (1..=8)
+            .map(|id| (request(id, 1, 4, 0), Terms::default()))
+            .collect();
+        let asked = all_waiting(&graph, &requests).await;
+        held.let_go().await;
+        for (asked, (inputs, _)) in asked.into_iter().zip(&requests) {
+            assert_eq!(asked.await.unwrap().unwrap(), told(inputs));
+        }
+    }
+    assert_eq!(lone(1).await, 0, "more may come");
+    // A fourteenth is left of what is remembered.
+    lone(20).await;
+    assert_eq!(lone(10).await, 10, "nobody came");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_session_waits_for_company_as_long_as_it_is_told_and_no_longer_than_needed() {
     let orders = Arc::default();
     let wait = Duration::from_millis(300);

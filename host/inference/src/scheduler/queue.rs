@@ -34,8 +34,13 @@ const MOST_PASSED_OVER: u32 = 8;
 /// requests that mostly cannot share a run, batches stay smaller than they could be.
 const LOOK_AHEAD: usize = 4;
 
-/// Of the times of runs, how much the last one counts: one part in so many.
+/// Of the times and sizes of runs, how much the last one counts: one part in so many.
 const SMOOTHING: u32 = 8;
+
+/// While a run through the queue answers so many requests and more, on average, none is run in place: it would be
+/// missing in the next run, and two small runs cost more than a large one with its hand-off. Two callers are better
+/// off in place.
+const COMPANY: f32 = 2.5;
 
 /// How requests share runs, as it was found to be possible.
 #[derive(Debug, Clone)]
@@ -127,6 +132,8 @@ pub(super) struct Queue {
     answered: u64,
     /// How long a run takes, lately.
     compute: Duration,
+    /// How many requests a run through the queue answers, lately.
+    company: f32,
 }
 
 impl Queue {
@@ -147,6 +154,7 @@ impl Queue {
             in_place_runs: 0,
             answered: 0,
             compute: Duration::ZERO,
+            company: 0.0,
         }
     }
 
@@ -155,12 +163,13 @@ impl Queue {
     }
 
     /// A session for a run on the caller's own thread: only past an empty queue, so that no one is overtaken, and only
-    /// where nobody asked that requests wait for company.
+    /// where nobody asked that requests wait for company and few find it.
     pub(super) fn lease_in_place(&mut self, inputs: &[NamedTensor]) -> Option<Box<dyn Session>> {
         let goes = self.closed.is_none()
             && self.depth == 0
             && self.levels.iter().all(|level| level.waiting.is_empty())
             && self.overruns < LONGEST_PATIENCE
+            && self.company < COMPANY
             && self.rules.max_wait.is_zero()
             && !self.is_to_be_cut(inputs);
         if !goes {
@@ -376,6 +385,9 @@ impl Queue {
         } else {
             self.compute * (SMOOTHING - 1) / SMOOTHING + ran.compute / SMOOTHING
         };
+        if !ran.in_place {
+            self.company += (ran.batch_size as f32 - self.company) / SMOOTHING as f32;
+        }
         match ran.overran {
             // A ceiling, so that the way back is as short as the way out.
             Some(true) => {
