@@ -35,6 +35,10 @@ const SESSIONS_END: Duration = Duration::from_secs(2);
 /// How long the end waits for a collector to take the last of the telemetry.
 const LAST_EXPORT: Duration = Duration::from_secs(3);
 
+/// How long a thread that did what blocks waits for more of it. A load or an upload leaves megabytes with the allocator of
+/// the thread that did it, which go back when that ends; another one is started in some 50 µs.
+const BLOCKING_IDLE: Duration = Duration::from_secs(1);
+
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let resolved = args.resolve(std::env::vars_os())?;
     for warning in &resolved.warnings {
@@ -44,13 +48,15 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         std::io::stdout().write_all(resolved.to_toml().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
+    crate::allocator::set_up();
     let settings = resolved.settings;
     aegis_telemetry::init_logs(settings.log_format, &settings.log_filter)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if settings.worker_threads > 0 {
         builder.worker_threads(settings.worker_threads);
     }
-    let ended = builder.enable_all().build()?.block_on(serve(settings));
+    builder.enable_all().thread_keep_alive(BLOCKING_IDLE);
+    let ended = builder.build()?.block_on(serve(settings));
     if !aegis_server::sessions_ended(SESSIONS_END) {
         tracing::warn!("a network still runs at the end of the process");
     }
