@@ -251,6 +251,20 @@ async fn all_waiting(
     asked
 }
 
+/// Has them wait for the only session, and then sees each answered with its own.
+async fn answered_in_company(
+    graph: &Graph,
+    orders: &Orders,
+    requests: &[(Vec<NamedTensor>, Terms)],
+) {
+    let held = Held::new(graph, orders).await;
+    let asked = all_waiting(graph, requests).await;
+    held.let_go().await;
+    for (asked, (inputs, _)) in asked.into_iter().zip(requests) {
+        assert_eq!(asked.await.unwrap().unwrap(), told(inputs));
+    }
+}
+
 fn of_priority(priority: Priority) -> Terms {
     Terms {
         deadline: None,
@@ -262,15 +276,10 @@ fn of_priority(priority: Priority) -> Terms {
 async fn what_comes_during_a_run_shares_the_next() {
     let orders = Arc::default();
     let graph = start(&batches_of(8), &orders);
-    let held = Held::new(&graph, &orders).await;
     let requests: Vec<_> = (1..=12)
         .map(|id| (request(id, 1, 4, 0), Terms::default()))
         .collect();
-    let asked = all_waiting(&graph, &requests).await;
-    held.let_go().await;
-    for (asked, (inputs, _)) in asked.into_iter().zip(&requests) {
-        assert_eq!(asked.await.unwrap().unwrap(), told(inputs));
-    }
+    answered_in_company(&graph, &orders, &requests).await;
     assert_eq!(*orders.runs.lock().unwrap(), [1, 8, 4]);
     assert_eq!(graph.stats().runs, 3);
     assert_eq!(graph.stats().answered, 13);
@@ -280,18 +289,13 @@ async fn what_comes_during_a_run_shares_the_next() {
 async fn only_those_that_agree_in_all_but_their_rows_share_a_run() {
     let orders = Arc::default();
     let graph = start(&batches_of(8), &orders);
-    let held = Held::new(&graph, &orders).await;
     // Of another width, and with another shared value.
     let kinds = [(4, 0), (5, 0), (4, 1), (4, 0), (4, 1), (5, 0)];
     let requests: Vec<_> = (1..)
         .zip(kinds)
         .map(|(id, (width, shared))| (request(id, 1, width, shared), Terms::default()))
         .collect();
-    let asked = all_waiting(&graph, &requests).await;
-    held.let_go().await;
-    for (asked, (inputs, _)) in asked.into_iter().zip(&requests) {
-        assert_eq!(asked.await.unwrap().unwrap(), told(inputs));
-    }
+    answered_in_company(&graph, &orders, &requests).await;
     assert_eq!(*orders.runs.lock().unwrap(), [1, 2, 2, 2]);
     assert_eq!(
         *orders.first.lock().unwrap(),
@@ -364,16 +368,11 @@ async fn no_run_is_made_in_place_while_many_share_those_of_the_queue() {
         graph.stats().in_place_runs - before
     };
     assert_eq!(lone(10).await, 10);
+    let requests: Vec<_> = (1..=8)
+        .map(|id| (request(id, 1, 4, 0), Terms::default()))
+        .collect();
     for _ in 0..10 {
-        let held = Held::new(&graph, &orders).await;
-        let requests: Vec<_> = (1..=8)
-            .map(|id| (request(id, 1, 4, 0), Terms::default()))
-            .collect();
-        let asked = all_waiting(&graph, &requests).await;
-        held.let_go().await;
-        for (asked, (inputs, _)) in asked.into_iter().zip(&requests) {
-            assert_eq!(asked.await.unwrap().unwrap(), told(inputs));
-        }
+        answered_in_company(&graph, &orders, &requests).await;
     }
     assert_eq!(lone(1).await, 0, "more may come");
     // A fourteenth is left of what is remembered.
