@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::budget::Turn;
 use super::entry::{Answer, Entry};
 use super::queue::{Next, Ran};
 use super::rows::{self, Buffers, RowAxes, Rows};
@@ -130,9 +131,8 @@ fn serve(shared: &Arc<Shared>) {
                         entry.answer(Err(ComputeError::DeadlineExceeded), None);
                     }
                     if let Some((session, batch)) = taken {
-                        run_batch(shared, session, batch, &mut buffers);
+                        run_batch(shared, session, turn, batch, &mut buffers);
                     }
-                    drop(turn);
                 });
             }
             Next::Replace => {
@@ -154,9 +154,15 @@ fn serve(shared: &Arc<Shared>) {
     }
 }
 
-/// Runs a batch, gives the session back and answers every caller with its own rows. What fails in company is run again
-/// alone, so that only the guilty caller is told.
-fn run_batch(shared: &Shared, session: Box<dyn Session>, batch: Vec<Entry>, buffers: &mut Buffers) {
+/// Runs a batch, gives the session and the turn back and answers every caller with its own rows. What fails in company is
+/// run again alone, so that only the guilty caller is told.
+fn run_batch(
+    shared: &Shared,
+    session: Box<dyn Session>,
+    turn: Turn<'_>,
+    batch: Vec<Entry>,
+    buffers: &mut Buffers,
+) {
     let mut leased = Leased {
         shared,
         session: Some(session),
@@ -168,15 +174,15 @@ fn run_batch(shared: &Shared, session: Box<dyn Session>, batch: Vec<Entry>, buff
             .iter()
             .map(|entry| leased.run_apart(entry, buffers))
             .collect();
-        drop(leased);
+        drop((leased, turn));
         for (entry, ran) in batch.into_iter().zip(apart) {
             let times = ran.times(&entry);
             entry.answer(ran.answer, times);
         }
         return;
     }
-    // The session is back before the callers hear, so that their next requests find it.
-    drop(leased);
+    // Both are back before the callers hear, so that their next requests find them.
+    drop((leased, turn));
     let mut from = 0;
     let alone = batch.len() == 1;
     for entry in batch {
