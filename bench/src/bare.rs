@@ -33,6 +33,12 @@ pub(crate) fn version(runtime: &Runtime) -> String {
         .unwrap_or_else(|| "of unknown version".to_owned())
 }
 
+/// Where the library is.
+pub(crate) fn library(runtime: &Runtime) -> anyhow::Result<PathBuf> {
+    let status = onnxruntime(runtime).filter(|status| status.available);
+    Ok(status.context("ONNX Runtime is not loaded")?.detail.into())
+}
+
 fn onnxruntime(runtime: &Runtime) -> Option<aegis_inference::BackendStatus> {
     runtime
         .backends()

@@ -32,6 +32,8 @@ pub(crate) struct Case {
 enum Right {
     /// JSON whose `digit` is this.
     Digit(usize),
+    /// An answer of the Open Inference Protocol, whose first output is greatest at this place.
+    Greatest(usize),
     /// JSON that is this, but for the last digits of its numbers.
     Answer(Value),
 }
@@ -43,6 +45,23 @@ pub(crate) struct Digit {
     pub(crate) pixels: Vec<f32>,
     /// What the network sees in them.
     pub(crate) digit: usize,
+}
+
+/// A digit's question, as its handler has it.
+#[derive(Deserialize)]
+struct Pixels {
+    pixels: Vec<serde_json::Number>,
+}
+
+/// An answer of the Open Inference Protocol, as far as it is read.
+#[derive(Deserialize)]
+struct Inferred {
+    outputs: Vec<Output>,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    data: Vec<f32>,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +152,22 @@ impl Case {
         self.question.request(path)
     }
 
+    /// A digit as it is asked in the Open Inference Protocol, which has no handler: the same numbers, and what is right is
+    /// the same digit.
+    pub(crate) fn of_protocol(&self, input: &str) -> anyhow::Result<Case> {
+        let Right::Digit(digit) = self.right else {
+            bail!("only digits are asked so");
+        };
+        let Pixels { pixels } = serde_json::from_slice(&self.question.body)?;
+        let input = serde_json::json!({
+            "name": input, "shape": [1, pixels.len()], "datatype": "FP32", "data": pixels,
+        });
+        Ok(Case {
+            question: Question::json(serde_json::json!({ "inputs": [input] }).to_string()),
+            right: Right::Greatest(digit),
+        })
+    }
+
     /// Holds a handler's answer to what is right.
     pub(crate) fn check(&self, answer: &[u8]) -> anyhow::Result<()> {
         #[derive(Deserialize)]
@@ -144,6 +179,12 @@ impl Case {
                 let Answer { digit } =
                     serde_json::from_slice(answer).with_context(|| text(answer))?;
                 check_digit(*right, digit)
+            }
+            Right::Greatest(right) => {
+                let Inferred { outputs } =
+                    serde_json::from_slice(answer).with_context(|| text(answer))?;
+                let output = outputs.first().with_context(|| text(answer))?;
+                check_digit(*right, most_probable(&output.data))
             }
             Right::Answer(right) => {
                 if !alike(right, &json(answer)?) {
@@ -207,6 +248,28 @@ mod tests {
         assert!(case.check(b"").is_err());
         digit.check(&[0.0, 1.0]).unwrap();
         assert!(digit.check(&[1.0, 0.0]).is_err());
+    }
+
+    #[test]
+    fn a_digit_is_asked_in_the_open_inference_protocol_too() {
+        let digit = Digit {
+            pixels: vec![0.0, 16.0],
+            digit: 1,
+        };
+        let case = digit.case().of_protocol("x").unwrap();
+        let body: Value = serde_json::from_slice(&case.question.body).unwrap();
+        let input =
+            serde_json::json!({"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0, 16]});
+        assert_eq!(body, serde_json::json!({ "inputs": [input] }));
+        case.check(br#"{"outputs":[{"name":"y","data":[0.1,0.9]}]}"#)
+            .unwrap();
+        for wrong in [
+            &br#"{"outputs":[{"data":[0.9,0.1]}]}"#[..],
+            br#"{"outputs":[]}"#,
+            br#"{"error":"no"}"#,
+        ] {
+            assert!(case.check(wrong).is_err(), "{}", text(wrong));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What sharing runs gains, and what the scheduler takes of it: requests a second through `Graph::compute` beside a
 //! bare loop over ONNX Runtime that is handed whole batches; over HTTP, the real program with a sandboxed handler before
-//! the graph; and beside that the same work as people write it by hand.
+//! the graph; and beside that the same work as people write it by hand, and as Triton does it.
 //!
 //! Every network is there twice, with `batching = false` and as it is without a word about it. Sides take turns within
 //! a round; ratios are of one round.
@@ -11,6 +11,7 @@ mod hand_over;
 mod in_process;
 mod over_http;
 mod table;
+mod triton;
 
 use std::{
     fs,
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// Without the part over HTTP.
     #[arg(long)]
     in_process: bool,
+    /// Only the parts beside other servers.
+    #[arg(long, conflicts_with = "in_process")]
+    beside: bool,
     /// Sessions of each graph in process, instead of one.
     #[arg(long, default_value_t = 1)]
     sessions: usize,
@@ -97,6 +101,7 @@ struct Report {
     in_process: Vec<Row>,
     over_http: Vec<Row>,
     beside_fastapi: Vec<Beside>,
+    beside_triton: Vec<triton::Row>,
 }
 
 /// The bare loop at one size of batch.
@@ -181,16 +186,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         in_process: Vec::new(),
         over_http: Vec::new(),
         beside_fastapi: Vec::new(),
+        beside_triton: Vec::new(),
     };
-    for network in &networks {
+    for network in networks.iter().filter(|_| !args.beside) {
         say(&format!("{}: in process", network.name));
         in_process::measure(&mut report, &runtime, network, args, rounds, window)
             .with_context(|| network.name)?;
     }
     if !args.in_process {
         let server = over_http::Server::start(&networks, args, folder.path())?;
-        over_http::measure(&mut report, &server, rounds, window)?;
+        if !args.beside {
+            over_http::measure(&mut report, &server, rounds, window)?;
+        }
         fastapi::measure(&mut report, &server, folder.path(), rounds, window)?;
+        triton::measure(
+            &mut report,
+            &server,
+            folder.path(),
+            &runtime,
+            rounds,
+            window,
+        )?;
     }
     let text = match args.output {
         crate::Output::Text => table::of(&report),

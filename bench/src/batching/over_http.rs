@@ -25,6 +25,9 @@ use crate::{
 /// The two sides of a network over HTTP.
 const WAYS: [(&str, Option<bool>); 2] = [("off", Some(false)), ("on", None)];
 
+/// Digits once more, as the second of the sides and without their handler.
+pub(super) const DIRECT: &str = "direct";
+
 /// The program under way, with every network twice.
 pub(super) struct Server {
     process: Running,
@@ -55,8 +58,11 @@ impl Server {
         let models = folder.join("models");
         for network in networks {
             for (way, batching) in WAYS {
-                write_package(&models, network, way, batching)
+                write_package(&models, network, way, batching, true)
                     .with_context(|| format!("the package {}", network.package.display()))?;
+            }
+            if matches!(network.asked, Asked::Digits(_)) {
+                write_package(&models, network, DIRECT, None, false)?;
             }
         }
         let program = Program {
@@ -108,6 +114,18 @@ impl Server {
         connections: usize,
         window: Duration,
     ) -> anyhow::Result<Figures> {
+        self.asked(network, way, &network.cases, connections, window)
+    }
+
+    /// One turn in which these are asked.
+    pub(super) fn asked(
+        &self,
+        network: &Served,
+        way: &str,
+        cases: &Path,
+        connections: usize,
+        window: Duration,
+    ) -> anyhow::Result<Figures> {
         let model = format!("{}-{way}", network.name);
         let before = on_this_thread(runs(self.address, &model))??;
         let target = Target {
@@ -115,7 +133,7 @@ impl Server {
             path: format!("/predict?identifier={model}"),
             processes: vec![self.process.0.id()],
         };
-        let figures = target.turn(&network.cases, connections, window)?;
+        let figures = target.turn(cases, connections, window)?;
         let after = on_this_thread(runs(self.address, &model))??;
         Ok(Figures {
             mean_batch: Some((after.rows - before.rows) / (after.runs - before.runs).max(1.0)),
@@ -178,7 +196,7 @@ async fn right_answers(address: SocketAddr, network: &Network) -> anyhow::Result
     Ok(cases)
 }
 
-async fn ask(connection: &mut Connection, request: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn ask(connection: &mut Connection, request: &[u8]) -> anyhow::Result<Vec<u8>> {
     let answer = connection.ask(request).await?;
     if answer.status != 200 {
         let body = String::from_utf8_lossy(answer.body);
@@ -194,24 +212,27 @@ fn write_package(
     network: &Network,
     way: &str,
     batching: Option<bool>,
+    with_handler: bool,
 ) -> anyhow::Result<()> {
     let name = format!("{}-{way}", network.name);
     let package = models.join(&name);
     fs::create_dir_all(&package)?;
     let read = fs::read_to_string(network.package.join("model.toml")).context("model.toml")?;
     let mut manifest: toml::Table = toml::from_str(&read)?;
-    let handler = manifest
-        .get("handler")
-        .and_then(toml::Value::as_str)
-        .context("its model.toml names no handler")?;
-    let from = network.package.join(handler);
-    fs::copy(&from, package.join(handler)).with_context(|| {
-        format!(
-            "{}: {} builds it",
-            from.display(),
-            network.script.unwrap_or("scripts/handlers.sh")
-        )
-    })?;
+    let handler = manifest.remove("handler");
+    if with_handler {
+        let handler = handler.context("its model.toml names no handler")?;
+        let file = handler.as_str().context("its handler is no file's name")?;
+        let from = network.package.join(file);
+        fs::copy(&from, package.join(file)).with_context(|| {
+            format!(
+                "{}: {} builds it",
+                from.display(),
+                network.script.unwrap_or("scripts/handlers.sh")
+            )
+        })?;
+        manifest.insert("handler".to_owned(), handler);
+    }
     fs::copy(&network.onnx, package.join("network.onnx"))?;
     manifest.insert("name".to_owned(), name.into());
     let graph = manifest

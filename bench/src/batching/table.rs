@@ -14,10 +14,12 @@ pub(super) fn of(report: &Report) -> String {
         "{} rounds of {} ms a side, {} session(s) of one thread in process\n",
         report.rounds, report.window_ms, report.sessions
     );
-    let _ = writeln!(
-        text,
-        "a bare loop            rows/s at batch 1          8         32"
-    );
+    if !report.bare.is_empty() {
+        let _ = writeln!(
+            text,
+            "a bare loop            rows/s at batch 1          8         32"
+        );
+    }
     for network in report.bare.chunks(BARE.len()) {
         let Some(first) = network.first() else {
             continue;
@@ -106,6 +108,32 @@ pub(super) fn of(report: &Report) -> String {
             row.ratio,
             row.aegis.cpu_us.unwrap_or_default(),
             row.fastapi.cpu_us.unwrap_or_default(),
+        );
+    }
+    if !report.beside_triton.is_empty() {
+        let _ = writeln!(
+            text,
+            "\nbeside Triton connections  Aegis: req/s  median us   p99 us   direct   Triton: off    delay       on   of its best   direct   CPU us Aegis   direct  Triton's least   of its least"
+        );
+    }
+    for row in &report.beside_triton {
+        let [off, delay, on] = row.triton.map(|figures| figures.requests_per_second);
+        let least = row.triton.iter().filter_map(|figures| figures.cpu_us);
+        let _ = writeln!(
+            text,
+            "{:<13} {:>11} {:13.0} {:10.0} {:8.0} {:8.0} {off:13.0} {delay:8.0} {on:8.0} {:13.2} {:8.2} {:14.1} {:8.1} {:15.1} {:14.2}",
+            row.network,
+            row.connections,
+            row.aegis.requests_per_second,
+            row.aegis.median_us,
+            row.aegis.p99_us,
+            row.direct.requests_per_second,
+            row.ratio,
+            row.direct_ratio,
+            row.aegis.cpu_us.unwrap_or_default(),
+            row.direct.cpu_us.unwrap_or_default(),
+            least.fold(f64::INFINITY, f64::min),
+            row.cpu_ratio,
         );
     }
     text

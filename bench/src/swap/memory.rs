@@ -34,13 +34,22 @@ const BETWEEN: Duration = Duration::from_millis(300);
 /// no measure: which threads there are, and what the allocator keeps for each, is another from look to look.
 const AIM: f64 = 0.05;
 
-/// Own memory after each part of the swaps of one kind, in MiB, with the number of swaps until then.
+/// Memory after each part of the swaps of one kind.
 pub(super) struct Looked {
     kind: Kind,
-    parts: Vec<(usize, f64)>,
+    parts: Vec<Part>,
     requests: u64,
     failed: u64,
     wrong: u64,
+}
+
+/// Memory at rest, in MiB, after so many swaps.
+struct Part {
+    swaps: usize,
+    /// All that the server holds, as `ps` and a container's memory tell it.
+    resident: f64,
+    /// Of it, what no file has.
+    own: f64,
 }
 
 /// Swaps so often while both models are asked, and looks at memory after each part.
@@ -75,10 +84,17 @@ pub(super) fn over(
                 tokio::time::sleep(settle).await;
                 let mut looks = Vec::new();
                 for _ in 0..LOOKS {
-                    looks.push(Memory::of(process)?.anonymous as f64 / f64::from(1 << 20));
+                    looks.push(Memory::of(process)?);
                     tokio::time::sleep(BETWEEN).await;
                 }
-                parts.push((until, median(looks)));
+                let of = |bytes: fn(&Memory) -> u64| {
+                    median(looks.iter().map(bytes).map(|bytes| bytes as f64)) / f64::from(1 << 20)
+                };
+                parts.push(Part {
+                    swaps: until,
+                    resident: of(|look| look.resident),
+                    own: of(|look| look.anonymous),
+                });
             }
             Ok(parts)
         });
@@ -105,28 +121,33 @@ pub(super) fn over(
 }
 
 pub(super) fn print(out: &mut impl std::io::Write, looked: &Looked) -> anyhow::Result<()> {
-    let parts = &looked.parts;
-    write!(out, "{:<17}", looked.kind.name())?;
-    for (end, mib) in parts {
-        write!(out, "  {end:4}: {mib:6.1}")?;
-    }
-    let warm = parts.get(WARM_UP..).unwrap_or_default();
-    let (first, second) = warm.split_at(warm.len() / 2);
-    if !first.is_empty() {
-        let mean = |half: &[(usize, f64)]| {
-            half.iter().map(|(_, mib)| mib).sum::<f64>() / half.len() as f64
-        };
-        let change = mean(second) / mean(first) - 1.0;
-        let met = if change.abs() <= AIM {
-            "flat"
-        } else {
-            "NOT FLAT"
-        };
-        write!(out, "  {:+.1} %: {met}", change * 100.0)?;
+    type Figure = fn(&Part) -> f64;
+    let kinds: [(&str, Figure); 2] = [
+        ("resident", |part| part.resident),
+        ("its own", |part| part.own),
+    ];
+    for (what, mib) in kinds {
+        write!(out, "{:<17} {what:<9}", looked.kind.name())?;
+        for part in &looked.parts {
+            write!(out, "  {:4}: {:6.1}", part.swaps, mib(part))?;
+        }
+        let warm = looked.parts.get(WARM_UP..).unwrap_or_default();
+        let (first, second) = warm.split_at(warm.len() / 2);
+        if !first.is_empty() {
+            let mean = |half: &[Part]| half.iter().map(mib).sum::<f64>() / half.len() as f64;
+            let change = mean(second) / mean(first) - 1.0;
+            let met = if change.abs() <= AIM {
+                "flat"
+            } else {
+                "NOT FLAT"
+            };
+            write!(out, "  {:+.1} %: {met}", change * 100.0)?;
+        }
+        writeln!(out)?;
     }
     writeln!(
         out,
-        "  (of {} requests {} failed, {} wrong)",
+        "  of {} requests {} failed, {} wrong",
         looked.requests, looked.failed, looked.wrong
     )?;
     Ok(())

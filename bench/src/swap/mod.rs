@@ -120,7 +120,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if swaps > 0 {
         writeln!(
             out,
-            "\nown memory of the server, MiB, at rest after so many swaps; the second half after the warm-up over the first"
+            "\nmemory of the server, MiB, at rest after so many swaps; the second half after the warm-up over the first"
         )?;
         for kind in Kind::ALL {
             let started = Started::new(args, &aegis, folder.path(), kind.name())?;
