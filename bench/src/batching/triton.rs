@@ -1,6 +1,6 @@
 //! Triton beside Aegis, on the same machine in the same rounds: its own HTTP front, core and batcher, and the backend of
 //! `bench/triton` that hands batches to ONNX Runtime. It is sent tensors as JSON, with no code of anyone's before the
-//! network; Aegis runs the model's handler in its sandbox.
+//! network; Aegis is asked once through the model's handler in its sandbox, and once without one, as Triton is.
 
 use std::{
     env::consts::{DLL_PREFIX, DLL_SUFFIX},

@@ -1,6 +1,6 @@
 //! A backend for Triton that hands what Triton gives it to ONNX Runtime, and does no more than that takes: no checks of
 //! shapes or types, no statistics, no other memory than the processor's. Triton's own backend for ONNX Runtime is in no
-//! package registry, and does all of that besides; so Triton is not slower with this one.
+//! package registry, and does all of that besides; so Triton should hardly be slower with this one (not measured).
 //!
 //! For networks with one input and one output of 32-bit floats, both with their rows along the first axis. The library is
 //! the one that `AEGIS_ONNXRUNTIME` names; the network is `model.onnx` in the version's folder.

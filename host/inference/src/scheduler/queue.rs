@@ -40,7 +40,7 @@ const SMOOTHING: u32 = 8;
 /// While a run through the queue answers so many requests and more, on average, none is run in place: it would be
 /// missing in the next run, and two small runs cost more than a large one with its hand-off. Two callers are better
 /// off in place.
-const COMPANY: f32 = 2.5;
+const MANY_A_RUN: f32 = 2.5;
 
 /// How requests share runs, as it was found to be possible.
 #[derive(Debug, Clone)]
@@ -133,7 +133,7 @@ pub(super) struct Queue {
     /// How long a run takes, lately.
     compute: Duration,
     /// How many requests a run through the queue answers, lately.
-    company: f32,
+    mean_batch: f32,
 }
 
 impl Queue {
@@ -154,7 +154,7 @@ impl Queue {
             in_place_runs: 0,
             answered: 0,
             compute: Duration::ZERO,
-            company: 0.0,
+            mean_batch: 0.0,
         }
     }
 
@@ -169,7 +169,7 @@ impl Queue {
             && self.depth == 0
             && self.levels.iter().all(|level| level.waiting.is_empty())
             && self.overruns < LONGEST_PATIENCE
-            && self.company < COMPANY
+            && self.mean_batch < MANY_A_RUN
             && self.rules.max_wait.is_zero()
             && !self.is_to_be_cut(inputs);
         if !goes {
@@ -386,7 +386,7 @@ impl Queue {
             self.compute * (SMOOTHING - 1) / SMOOTHING + ran.compute / SMOOTHING
         };
         if !ran.in_place {
-            self.company += (ran.batch_size as f32 - self.company) / SMOOTHING as f32;
+            self.mean_batch += (ran.batch_size as f32 - self.mean_batch) / SMOOTHING as f32;
         }
         match ran.overran {
             // A ceiling, so that the way back is as short as the way out.
