@@ -28,6 +28,19 @@ const WAYS: [(&str, Option<bool>); 2] = [("off", Some(false)), ("on", None)];
 /// Digits once more, as the second of the sides and without their handler.
 pub(super) const DIRECT: &str = "direct";
 
+/// And with one whose instances serve one request after another.
+pub(super) const REUSE: &str = "reuse";
+
+/// What stands before a network.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    /// Its handler, a fresh instance of it for each request.
+    Handler,
+    /// Its handler, in instances that serve again.
+    ReusedHandler,
+    Nothing,
+}
+
 /// The program under way, with every network twice.
 pub(super) struct Server {
     process: Running,
@@ -58,11 +71,12 @@ impl Server {
         let models = folder.join("models");
         for network in networks {
             for (way, batching) in WAYS {
-                write_package(&models, network, way, batching, true)
+                write_package(&models, network, way, batching, Before::Handler)
                     .with_context(|| format!("the package {}", network.package.display()))?;
             }
             if matches!(network.asked, Asked::Digits(_)) {
-                write_package(&models, network, DIRECT, None, false)?;
+                write_package(&models, network, DIRECT, None, Before::Nothing)?;
+                write_package(&models, network, REUSE, None, Before::ReusedHandler)?;
             }
         }
         let program = Program {
@@ -212,7 +226,7 @@ fn write_package(
     network: &Network,
     way: &str,
     batching: Option<bool>,
-    with_handler: bool,
+    before: Before,
 ) -> anyhow::Result<()> {
     let name = format!("{}-{way}", network.name);
     let package = models.join(&name);
@@ -220,7 +234,7 @@ fn write_package(
     let read = fs::read_to_string(network.package.join("model.toml")).context("model.toml")?;
     let mut manifest: toml::Table = toml::from_str(&read)?;
     let handler = manifest.remove("handler");
-    if with_handler {
+    if before != Before::Nothing {
         let handler = handler.context("its model.toml names no handler")?;
         let file = handler.as_str().context("its handler is no file's name")?;
         let from = network.package.join(file);
@@ -244,6 +258,10 @@ fn write_package(
     graph.remove("batching");
     if let Some(batching) = batching {
         graph.insert("batching".to_owned(), batching.into());
+    }
+    if before == Before::ReusedHandler {
+        let sandbox: toml::Table = [("reuse".to_owned(), true.into())].into_iter().collect();
+        manifest.insert("sandbox".to_owned(), sandbox.into());
     }
     let limits = manifest
         .entry("limits")

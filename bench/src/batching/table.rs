@@ -113,7 +113,7 @@ pub(super) fn of(report: &Report) -> String {
     if !report.beside_triton.is_empty() {
         let _ = writeln!(
             text,
-            "\nbeside Triton connections  Aegis: req/s  median us   p99 us   direct   Triton: off    delay       on   of its best   direct   CPU us Aegis   direct  Triton's least   of its least"
+            "\nbeside Triton connections  Aegis: req/s  median us   p99 us    reuse   direct   Triton: off    delay       on   of its best    reuse   direct   CPU us Aegis    reuse   direct  Triton's least   of its least    reuse"
         );
     }
     for row in &report.beside_triton {
@@ -121,19 +121,23 @@ pub(super) fn of(report: &Report) -> String {
         let least = row.triton.iter().filter_map(|figures| figures.cpu_us);
         let _ = writeln!(
             text,
-            "{:<13} {:>11} {:13.0} {:10.0} {:8.0} {:8.0} {off:13.0} {delay:8.0} {on:8.0} {:13.2} {:8.2} {:14.1} {:8.1} {:15.1} {:14.2}",
+            "{:<13} {:>11} {:13.0} {:10.0} {:8.0} {:8.0} {:8.0} {off:13.0} {delay:8.0} {on:8.0} {:13.2} {:8.2} {:8.2} {:14.1} {:8.1} {:8.1} {:15.1} {:14.2} {:8.2}",
             row.network,
             row.connections,
             row.aegis.requests_per_second,
             row.aegis.median_us,
             row.aegis.p99_us,
+            row.reuse.requests_per_second,
             row.direct.requests_per_second,
             row.ratio,
+            row.reuse_ratio,
             row.direct_ratio,
             row.aegis.cpu_us.unwrap_or_default(),
+            row.reuse.cpu_us.unwrap_or_default(),
             row.direct.cpu_us.unwrap_or_default(),
             least.fold(f64::INFINITY, f64::min),
             row.cpu_ratio,
+            row.reuse_cpu_ratio,
         );
     }
     text

@@ -1,6 +1,7 @@
 //! Triton beside Aegis, on the same machine in the same rounds: its own HTTP front, core and batcher, and the backend of
 //! `bench/triton` that hands batches to ONNX Runtime. It is sent tensors as JSON, with no code of anyone's before the
-//! network; Aegis is asked once through the model's handler in its sandbox, and once without one, as Triton is.
+//! network; Aegis is asked through the model's handler in its sandbox, by a fresh instance for each request and by ones that
+//! serve again, and without a handler, as Triton is.
 
 use std::{
     env::consts::{DLL_PREFIX, DLL_SUFFIX},
@@ -18,7 +19,7 @@ use serde::Serialize;
 
 use super::{
     CALLERS, Figures, Report,
-    over_http::{DIRECT, Served, Server, Target, ask, on_this_thread},
+    over_http::{DIRECT, REUSE, Served, Server, Target, ask, on_this_thread},
 };
 use crate::{
     bare,
@@ -52,16 +53,22 @@ pub(super) struct Row {
     pub(super) network: &'static str,
     pub(super) connections: usize,
     pub(super) aegis: Figures,
+    /// With instances that serve one request after another.
+    pub(super) reuse: Figures,
     /// Without a handler, asked as Triton is.
     pub(super) direct: Figures,
     /// In the order of [`SETTINGS`].
     pub(super) triton: [Figures; SETTINGS.len()],
     /// Of a round, requests a second of Aegis over those of Triton's best.
     pub(super) ratio: f64,
+    /// The same with instances that serve again.
+    pub(super) reuse_ratio: f64,
     /// The same without a handler.
     pub(super) direct_ratio: f64,
     /// Of a round, Aegis' processor time for a request over that of Triton's best in this.
     pub(super) cpu_ratio: f64,
+    /// The same with instances that serve again.
+    pub(super) reuse_cpu_ratio: f64,
 }
 
 /// Measures the networks that the handler of digits asks.
@@ -94,6 +101,7 @@ pub(super) fn measure(
             for round in 0..rounds {
                 measured.push(turns(round, |side| match side {
                     Side::Aegis => aegis.turn(network, "on", connections, window),
+                    Side::Reuse => aegis.turn(network, REUSE, connections, window),
                     Side::Direct => aegis.asked(network, DIRECT, &cases, connections, window),
                     Side::Triton(way) => {
                         let target = triton.target(network, way);
@@ -113,14 +121,16 @@ pub(super) fn measure(
 #[derive(Clone, Copy)]
 enum Side {
     Aegis,
+    Reuse,
     Direct,
     /// By this setting.
     Triton(&'static str),
 }
 
 /// All sides, in the order that [`Row::of`] takes them in.
-const SIDES: [Side; 2 + SETTINGS.len()] = [
+const SIDES: [Side; 3 + SETTINGS.len()] = [
     Side::Aegis,
+    Side::Reuse,
     Side::Direct,
     Side::Triton(SETTINGS[0].0),
     Side::Triton(SETTINGS[1].0),
@@ -152,7 +162,7 @@ impl Row {
         // Of each round, a figure of one side over the greatest of Triton's.
         let to_best = |side: fn(&Round) -> Figures, figure: fn(&Figures) -> f64| {
             median(rounds.iter().map(|round| {
-                let [_, _, triton @ ..] = round;
+                let [_, _, _, triton @ ..] = round;
                 figure(&side(round)) / triton.iter().map(figure).fold(0.0, f64::max)
             }))
         };
@@ -162,15 +172,18 @@ impl Row {
             network,
             connections,
             aegis: of(|[aegis, ..]| *aegis),
-            direct: of(|[_, direct, ..]| *direct),
+            reuse: of(|[_, reuse, ..]| *reuse),
+            direct: of(|[_, _, direct, ..]| *direct),
             triton: [
-                of(|[_, _, off, ..]| *off),
-                of(|[_, _, _, delay, _]| *delay),
+                of(|[_, _, _, off, ..]| *off),
+                of(|[.., delay, _]| *delay),
                 of(|[.., on]| *on),
             ],
             ratio: to_best(|[aegis, ..]| *aegis, speed),
-            direct_ratio: to_best(|[_, direct, ..]| *direct, speed),
+            reuse_ratio: to_best(|[_, reuse, ..]| *reuse, speed),
+            direct_ratio: to_best(|[_, _, direct, ..]| *direct, speed),
             cpu_ratio: 1.0 / to_best(|[aegis, ..]| *aegis, per_cpu),
+            reuse_cpu_ratio: 1.0 / to_best(|[_, reuse, ..]| *reuse, per_cpu),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What callers send: 64 numbers as JSON, or a picture.
 
 use aegis_guest::{Failure, FromRequest, Json, Request, check};
+use image::ImageFormat;
 use serde::Deserialize;
 
 use crate::{frame, picture};
@@ -19,8 +20,7 @@ impl FromRequest<'_> for Pixels {
 
     fn from_request(request: &Request) -> Result<Self, Failure> {
         if let Some(format) = pictures::format(request) {
-            let ink = picture::ink(&request.body, format)?;
-            Ok(Self(frame::fit(&ink)))
+            of_picture(&request.body, format)
         } else if Json::<Body>::accepts(request) {
             let Json(Body { pixels }) = Json::from_request(request)?;
             check::length("/pixels", &pixels, 64, "numbers")?;
@@ -33,4 +33,12 @@ impl FromRequest<'_> for Pixels {
             ))
         }
     }
+}
+
+/// Apart from the rest, as decoding takes 16 KiB of stack: what a request touches of its memory is reset after it, page
+/// by page, and requests of numbers would pay for that of pictures.
+#[inline(never)]
+fn of_picture(body: &[u8], format: ImageFormat) -> Result<Pixels, Failure> {
+    let ink = picture::ink(body, format)?;
+    Ok(Pixels(frame::fit(&ink)))
 }

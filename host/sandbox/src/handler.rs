@@ -75,7 +75,7 @@ pub(crate) struct HandlerContext {
 /// warm instances.
 #[derive(Clone)]
 pub struct Handler {
-    inner: Arc<HandlerInner>,
+    pub(crate) inner: Arc<HandlerInner>,
     _tender: Arc<Tender>,
 }
 
@@ -461,7 +461,7 @@ impl HandlerInner {
         }
         drop(span);
         let signals = std::mem::take(&mut ready.store.data_mut().signals);
-        if self.reuse && is_well(&result) && denied.is_none() {
+        if self.reuse && is_well(&result) && denied.is_none() && self.has_spare_slots() {
             self.warm.put_back(ready);
         } else {
             self.warm.retire(ready);
@@ -529,11 +529,16 @@ impl HandlerInner {
     /// A slot for an instance made ahead: only while a quarter of the host's slots stays
     /// free, so that idle instances of many models never hold up a request.
     pub(crate) fn spare_slot(&self) -> Option<OwnedSemaphorePermit> {
+        let slots = &self.sandbox.inner.slots;
+        self.has_spare_slots()
+            .then(|| Arc::clone(slots).try_acquire_owned().ok())
+            .flatten()
+    }
+
+    /// Whether more than a quarter of the host's slots is free.
+    fn has_spare_slots(&self) -> bool {
         let sandbox = &self.sandbox.inner;
-        if sandbox.slots.available_permits() <= sandbox.config.max_instances as usize / 4 {
-            return None;
-        }
-        Arc::clone(&sandbox.slots).try_acquire_owned().ok()
+        sandbox.slots.available_permits() > sandbox.config.max_instances as usize / 4
     }
 
     /// Makes one instance ahead of its call, in the lane if that takes long: a component's

@@ -41,7 +41,7 @@ pub(crate) struct WarmPool {
     low: Notify,
     /// The most that are kept ready.
     most: usize,
-    /// Instances come back to be used again, and none are made ahead.
+    /// Instances come back to be used again, as many as were needed at once, and none are made ahead.
     reuse: bool,
     /// Requests since the last look that found an instance, and that did not.
     hits: AtomicU32,
@@ -54,10 +54,12 @@ struct Lists {
     used: Vec<Ready>,
     /// How many are to be kept ready.
     wanted: usize,
+    /// The fewest that were ready since this was last looked at: so many too many.
+    fewest: usize,
 }
 
 impl WarmPool {
-    /// A pool that keeps up to `most` instances ready: made ahead, or with `reuse` those that come back.
+    /// A pool that keeps up to `most` instances ready that are made ahead, or with `reuse` those that come back.
     pub(crate) fn new(most: usize, reuse: bool) -> WarmPool {
         WarmPool {
             lists: Mutex::new(Lists::default()),
@@ -77,7 +79,9 @@ impl WarmPool {
         if taken.is_none() {
             lists.wanted = (lists.wanted * 2).max(1).min(self.most);
         }
-        let low = lists.ready.len() * 2 < lists.wanted;
+        let left = lists.ready.len();
+        lists.fewest = lists.fewest.min(left);
+        let low = left * 2 < lists.wanted;
         drop(lists);
         let count = if taken.is_some() {
             &self.hits
@@ -110,11 +114,18 @@ impl WarmPool {
         self.used.notify_one();
     }
 
-    /// Puts back an instance whose model allows reuse.
+    /// Puts back an instance whose model allows reuse, unless none are to be kept at all.
     pub(crate) fn put_back(&self, ready: Ready) {
+        if self.most == 0 {
+            return;
+        }
         let mut lists = self.lists.lock();
-        if lists.ready.len() < lists.wanted {
-            lists.ready.push(ready);
+        lists.ready.push(ready);
+        let given_back = lists.wanted == 0;
+        drop(lists);
+        // The task has let go of all and sleeps: this one is to go in its time, too.
+        if given_back {
+            self.low.notify_one();
         }
     }
 
@@ -136,6 +147,7 @@ impl WarmPool {
                     warm.give_back();
                     warm.woken().await;
                 } else {
+                    warm.let_go(warm.not_needed()).await;
                     continue;
                 }
             }
@@ -181,6 +193,26 @@ impl WarmPool {
         drop(gone);
     }
 
+    /// Those of the reused that nobody needed since this was last asked, the longest unused first.
+    fn not_needed(&self) -> Vec<Ready> {
+        if !self.reuse {
+            return Vec::new();
+        }
+        let mut lists = self.lists.lock();
+        let ready = lists.ready.len();
+        let fewest = std::mem::replace(&mut lists.fewest, usize::MAX);
+        lists.ready.drain(..fewest.min(ready)).collect()
+    }
+
+    /// Drops instances with a pause after each.
+    async fn let_go(&self, instances: Vec<Ready>) {
+        for instance in instances {
+            drop(instance);
+            // A request that waits for this thread goes first.
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Whether one is to be made. Of those that are reused none: one that comes back would find its place taken.
     fn missing(&self) -> bool {
         let lists = self.lists.lock();
@@ -189,11 +221,7 @@ impl WarmPool {
 
     async fn refill(&self, handler: &Arc<HandlerInner>) {
         let used = std::mem::take(&mut self.lists.lock().used);
-        for instance in used {
-            drop(instance);
-            // A request that waits for this thread goes first.
-            tokio::task::yield_now().await;
-        }
+        self.let_go(used).await;
         while self.missing() {
             // Without a slot to spare the requests come first.
             let Some(slot) = handler.spare_slot() else {
@@ -362,6 +390,48 @@ mod tests {
             assert_eq!(handler.stats().ready, 0);
             assert_eq!(sandbox.free_slots(), SLOTS as usize);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_are_reused_as_are_needed_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = sandbox(&folder);
+        let handler = load_reused(&sandbox).await;
+        let inner = &handler.inner;
+        let mut at_once = Vec::new();
+        for _ in 0..10 {
+            let slot = inner.spare_slot().unwrap();
+            at_once.push(inner.make_ahead(slot).await.unwrap());
+        }
+        for ready in at_once {
+            inner.warm.put_back(ready);
+        }
+        ask(&handler, 3).await;
+        assert_eq!(handler.stats().ready, 10);
+        // Only one is needed at a time from here on, which is seen when it has been so for `IDLE`.
+        for _ in 0..3 {
+            tokio::time::sleep(IDLE).await;
+            ask(&handler, 3).await;
+        }
+        assert_eq!(handler.stats().ready, 1);
+        assert_eq!(handler.stats().made, 10, "none had to be made again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_back_after_the_others_are_gone_goes_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = sandbox(&folder);
+        let handler = load_reused(&sandbox).await;
+        let inner = &handler.inner;
+        ask(&handler, 1).await;
+        let slot = inner.spare_slot().unwrap();
+        let ready = inner.make_ahead(slot).await.unwrap();
+        tokio::time::sleep(2 * IDLE).await;
+        assert_eq!(handler.stats().ready, 0);
+        inner.warm.put_back(ready);
+        assert_eq!(handler.stats().ready, 1);
+        tokio::time::sleep(2 * IDLE).await;
+        assert_eq!(handler.stats().ready, 0);
     }
 
     #[tokio::test(start_paused = true)]

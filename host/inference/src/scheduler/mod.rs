@@ -289,10 +289,10 @@ impl Drop for PlaceInQueue<'_> {
 }
 
 impl Shared {
-    /// If there is work, has one session thread look at it: one that sleeps or, where none does, one more, as long as
-    /// there are fewer than sessions.
+    /// If there is work, has one session thread look at it: one that is about to anyway, one that sleeps or, where none
+    /// does, one more, as long as there are fewer than sessions.
     fn wake(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
-        if !queue.has_work() {
+        if !queue.has_work() || queue.threads.gathering() {
             return;
         }
         if queue.threads.asleep() {

@@ -42,6 +42,9 @@ const SMOOTHING: u32 = 8;
 /// off in place.
 const MANY_A_RUN: f32 = 2.5;
 
+/// From so many requests a run on, on average, a graph has several callers, and one that waits is probably not the last.
+const SEVERAL_A_RUN: f32 = 1.5;
+
 /// How requests share runs, as it was found to be possible.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
@@ -310,6 +313,24 @@ impl Queue {
         let batch = self.remove_company(leader, &company, now, spent);
         self.passed(leader);
         Some((session, batch))
+    }
+
+    /// Whether a run that could begin now is better begun once those have come who are on their way: there are several
+    /// callers and room for more of them, and nobody asked for a wait, which then is all that there is.
+    pub(super) fn expects_more(&self) -> bool {
+        let rules = &self.rules;
+        let several = self.depth > 1 || self.mean_batch >= SEVERAL_A_RUN;
+        several
+            && rules.axes.is_some()
+            && rules.max_wait.is_zero()
+            && self
+                .leader()
+                .is_some_and(|leader| (1..rules.max_rows).contains(&self.company(leader).rows))
+    }
+
+    /// How many entries have ever been in it.
+    pub(super) fn joined(&self) -> u64 {
+        self.next_id
     }
 
     /// Whether a session thread has something to do.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::budget::Turn;
 use super::entry::{Answer, Entry};
-use super::queue::{Next, Ran};
+use super::queue::{Next, Queue, Ran};
 use super::rows::{self, Buffers, RowAxes, Rows};
 use super::{Shared, discard};
 use crate::backend::{Session, guarded};
@@ -15,6 +15,9 @@ use crate::error::ComputeError;
 use crate::observe::RunTimes;
 use crate::sync::{MutexGuard, thread};
 use crate::tensor::NamedTensor;
+
+/// How long a run may give way at most: who wants the processor may have nothing to do with it.
+const GIVES_WAY: Duration = Duration::from_millis(2);
 
 /// How many session threads there are in this process, and that one has ended.
 static ALIVE: (parking_lot::Mutex<usize>, parking_lot::Condvar) =
@@ -58,6 +61,8 @@ impl Drop for Alive {
 pub(super) struct Threads {
     running: usize,
     asleep: usize,
+    /// Those that let others go first and then look at all that waits.
+    gathering: usize,
     most: usize,
 }
 
@@ -66,6 +71,7 @@ impl Threads {
         Threads {
             running: 0,
             asleep: 0,
+            gathering: 0,
             most,
         }
     }
@@ -80,6 +86,11 @@ impl Threads {
     /// One that was to be started did not.
     pub(super) fn end(&mut self) {
         self.running -= 1;
+    }
+
+    /// Whether one is about to look at what waits, so that none need be woken for it.
+    pub(super) fn gathering(&self) -> bool {
+        self.gathering > 0
     }
 
     /// Whether one sleeps, or has been woken and not yet looked.
@@ -115,6 +126,7 @@ fn serve(shared: &Arc<Shared>) {
     loop {
         match queue.next(Instant::now()) {
             Next::Run => {
+                gather(&mut queue);
                 // Whose turn it is decides another lock; while this thread waits for it, more may come and share the run.
                 let turn = match shared.share.try_turn() {
                     Some(turn) => turn,
@@ -152,6 +164,27 @@ fn serve(shared: &Arc<Shared>) {
             Next::End => return,
         }
     }
+}
+
+/// Lets the other threads that this one's processor is wanted for go first, for as long as requests come of it.
+///
+/// A session thread is woken by the first request of many and takes the processor from the very thread that was about to
+/// bring the others: runs stay small, and many small ones keep the processors from bringing more. Where nobody else wants
+/// the processor this costs a system call, and a lone caller not even that.
+fn gather(queue: &mut MutexGuard<'_, Queue>) {
+    if !queue.expects_more() {
+        return;
+    }
+    queue.threads.gathering += 1;
+    let until = Instant::now() + GIVES_WAY;
+    loop {
+        let joined = queue.joined();
+        MutexGuard::unlocked(queue, thread::yield_now);
+        if queue.joined() == joined || !queue.expects_more() || Instant::now() >= until {
+            break;
+        }
+    }
+    queue.threads.gathering -= 1;
 }
 
 /// Runs a batch, gives the session and the turn back and answers every caller with its own rows. What fails in company is
