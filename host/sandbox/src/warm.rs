@@ -90,7 +90,12 @@ impl WarmPool {
         };
         count.fetch_add(1, Ordering::Relaxed);
         // Who found none brings back a used one, which wakes the task; a reused one would not.
-        if low && (taken.is_some() || self.reuse) {
+        let wakes = if self.reuse {
+            taken.is_none() && self.most > 0
+        } else {
+            low && taken.is_some()
+        };
+        if wakes {
             self.low.notify_one();
         }
         taken
@@ -122,6 +127,7 @@ impl WarmPool {
         let mut lists = self.lists.lock();
         lists.ready.push(ready);
         let given_back = lists.wanted == 0;
+        lists.wanted = lists.wanted.max(1);
         drop(lists);
         // The task has let go of all and sleeps: this one is to go in its time, too.
         if given_back {
@@ -141,13 +147,15 @@ impl WarmPool {
         let Some(warm) = handler.upgrade().map(|inner| Arc::clone(&inner.warm)) else {
             return;
         };
+        if warm.reuse {
+            warm.tend_reused(idle).await;
+        }
         loop {
             if tokio::time::timeout(idle, warm.woken()).await.is_err() {
                 if warm.asked() == (0, 0) {
                     warm.give_back();
                     warm.woken().await;
                 } else {
-                    warm.let_go(warm.not_needed()).await;
                     continue;
                 }
             }
@@ -162,6 +170,28 @@ impl WarmPool {
             let (hits, misses) = warm.asked();
             pause = next_pause(pause, hits, misses);
             warm.refill(&inner).await;
+        }
+    }
+
+    /// Lets go of what was not needed for `idle`, of all where nobody asked, and of those that may not serve again.
+    async fn tend_reused(&self, idle: Duration) -> ! {
+        loop {
+            self.woken().await;
+            loop {
+                let look = tokio::time::Instant::now() + idle;
+                loop {
+                    self.let_go_used().await;
+                    let used = tokio::time::timeout_at(look, self.used.notified());
+                    if used.await.is_err() {
+                        break;
+                    }
+                }
+                if self.asked() == (0, 0) {
+                    self.give_back();
+                    break;
+                }
+                self.let_go(self.not_needed()).await;
+            }
         }
     }
 
@@ -195,13 +225,16 @@ impl WarmPool {
 
     /// Those of the reused that nobody needed since this was last asked, the longest unused first.
     fn not_needed(&self) -> Vec<Ready> {
-        if !self.reuse {
-            return Vec::new();
-        }
         let mut lists = self.lists.lock();
         let ready = lists.ready.len();
         let fewest = std::mem::replace(&mut lists.fewest, usize::MAX);
         lists.ready.drain(..fewest.min(ready)).collect()
+    }
+
+    /// Drops those that came back used.
+    async fn let_go_used(&self) {
+        let used = std::mem::take(&mut self.lists.lock().used);
+        self.let_go(used).await;
     }
 
     /// Drops instances with a pause after each.
@@ -213,15 +246,14 @@ impl WarmPool {
         }
     }
 
-    /// Whether one is to be made. Of those that are reused none: one that comes back would find its place taken.
+    /// Whether one is to be made.
     fn missing(&self) -> bool {
         let lists = self.lists.lock();
-        !self.reuse && lists.ready.len() < lists.wanted
+        lists.ready.len() < lists.wanted
     }
 
     async fn refill(&self, handler: &Arc<HandlerInner>) {
-        let used = std::mem::take(&mut self.lists.lock().used);
-        self.let_go(used).await;
+        self.let_go_used().await;
         while self.missing() {
             // Without a slot to spare the requests come first.
             let Some(slot) = handler.spare_slot() else {
@@ -409,8 +441,8 @@ mod tests {
         ask(&handler, 3).await;
         assert_eq!(handler.stats().ready, 10);
         // Only one is needed at a time from here on, which is seen when it has been so for `IDLE`.
-        for _ in 0..3 {
-            tokio::time::sleep(IDLE).await;
+        for _ in 0..6 {
+            tokio::time::sleep(IDLE / 2).await;
             ask(&handler, 3).await;
         }
         assert_eq!(handler.stats().ready, 1);

@@ -42,8 +42,8 @@ const SMOOTHING: u32 = 8;
 /// off in place.
 const MANY_A_RUN: f32 = 2.5;
 
-/// From so many requests a run on, on average, a graph has several callers, and one that waits is probably not the last.
-const SEVERAL_A_RUN: f32 = 1.5;
+/// One run in so many is thought to have company on its way, whoever shared those before it: that is how a crowd is found.
+const LOOKS_ROUND: u64 = 16;
 
 /// How requests share runs, as it was found to be possible.
 #[derive(Debug, Clone)]
@@ -315,13 +315,14 @@ impl Queue {
         Some((session, batch))
     }
 
-    /// Whether a run that could begin now is better begun once those have come who are on their way: there are several
-    /// callers and room for more of them, and nobody asked for a wait, which then is all that there is.
+    /// Whether a run that could begin now is better begun once those have come who are on their way: fewer wait than half
+    /// of what a run answers, and nobody asked for a wait, which then is all that there is. Where more wait, the others
+    /// are better prepared during this run than before it.
     pub(super) fn expects_more(&self) -> bool {
         let rules = &self.rules;
-        let several = self.depth > 1 || self.mean_batch >= SEVERAL_A_RUN;
-        several
-            && rules.axes.is_some()
+        let few =
+            (2 * self.depth) as f32 <= self.mean_batch || self.runs.is_multiple_of(LOOKS_ROUND);
+        few && rules.axes.is_some()
             && rules.max_wait.is_zero()
             && self
                 .leader()
