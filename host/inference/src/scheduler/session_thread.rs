@@ -170,7 +170,7 @@ fn serve(shared: &Arc<Shared>) {
 ///
 /// A session thread is woken by the first request of many and takes the processor from the very thread that was about to
 /// bring the others: runs stay small, and many small ones keep the processors from bringing more. Where nobody else wants
-/// the processor this costs a system call, and a lone caller not even that.
+/// the processor this costs a system call, and a lone caller that of one run in sixteen.
 fn gather(queue: &mut MutexGuard<'_, Queue>) {
     if !queue.expects_more() {
         return;
